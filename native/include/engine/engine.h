@@ -1,0 +1,183 @@
+// The engine: document → tokens → prefill → kv → decode → answer. The only header that the addon,
+// the tests and the benchmarks include (with config.h, head_profile.h and status.h).
+//
+// An Engine is used by one thread at a time, except cancel(), which any thread may call.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/config.h"
+#include "engine/head_profile.h"
+#include "engine/status.h"
+
+namespace scholia {
+
+// Asks a running call to stop. It is seen between layers; work done in whole chunks is kept.
+using CancelFlag = std::atomic<bool>;
+
+struct PrefillProgress {
+  int done_tokens = 0;      // of this call, cached ones included
+  int total_tokens = 0;
+  int memory_tokens = 0;    // found in memory
+  int disk_tokens = 0;      // found on disk, checksums verified
+  int depth_tokens = 0;     // length of the sequence so far
+  double seconds = 0;       // spent computing, cached tokens not counted
+  double tokens_per_second = 0;  // of the last chunk
+};
+
+struct PrefillOptions {
+  bool persist = false;     // save the KV of whole runs to the store as the prefill goes
+  bool want_logits = true;  // the last token's logits are needed (so its chunk is computed)
+};
+
+struct DecodeOptions {
+  Mode mode = Mode::kAbSparse;
+  int budget_tokens = 2048;  // average of tokens read per KV head, forced ones included
+  bool trace_mass = false;   // also measure the attention mass of every block read
+};
+
+struct SamplingOptions {
+  float temperature = 0;     // 0: greedy
+  int top_k = 40;            // 0: off
+  float top_p = 0.95F;
+  float min_p = 0.05F;
+  uint32_t seed = 0;
+};
+
+// What one decode step read. Head h = layer * n_kv_heads + kv_head.
+struct StepTrace {
+  int depth_tokens = 0;                  // context length of the step, the new token included
+  std::vector<uint16_t> block_tokens;    // [heads] block size
+  std::vector<uint32_t> n_blocks;        // [heads] kv_blocks read, a last unfinished one included
+  std::vector<uint32_t> tokens_read;     // [heads]
+  uint64_t kv_bytes = 0;                 // keys and values read, all heads
+  uint64_t digest_bytes = 0;             // digests read, all heads
+  uint64_t dense_bytes = 0;              // what dense decode would have read
+  // With trace_mass only; ragged over heads: head h owns [block_offset[h], block_offset[h + 1]).
+  std::vector<uint32_t> block_offset;    // [heads + 1]
+  std::vector<uint32_t> block_idx;       // kv_block index within the head's own block size
+  std::vector<float> mass;               // share of attention, mean over the group's query heads
+};
+
+struct GenerateOptions {
+  DecodeOptions decode;
+  SamplingOptions sampling;
+  int max_tokens = 512;
+};
+
+struct GeneratedToken {
+  Token token = 0;
+  std::string_view text;            // UTF-8 completed by this token; may be empty
+  const StepTrace* trace = nullptr; // of the step that produced its logits; null for the first
+};
+
+enum class StopReason : uint8_t { kEndOfTurn, kMaxTokens, kContextFull, kCancelled };
+
+struct GenerateReport {
+  std::vector<Token> tokens;
+  std::string text;
+  StopReason stop = StopReason::kEndOfTurn;
+  double seconds = 0;       // decode steps only
+  int n_steps = 0;
+  uint64_t kv_bytes = 0, digest_bytes = 0, dense_bytes = 0;  // summed over the steps
+};
+
+// How well a (block size, budget) pair serves one head: the calibration's raw table.
+struct HeadErrors {
+  std::vector<int> block_tokens;     // candidates
+  std::vector<int> budget_tokens;    // candidates
+  // [head][block candidate][budget candidate], means over the query positions
+  std::vector<double> output_error;  // |o_dense - o_sparse| / |o_dense|, over the group's outputs
+  std::vector<double> recall;        // mass of the selection / mass of the best tokens of its size
+  int n_queries = 0;
+};
+
+class Engine {
+ public:
+  using LoadProgress = std::function<void(double fraction)>;
+  using PrefillCallback = std::function<void(const PrefillProgress&)>;
+  using TokenCallback = std::function<void(const GeneratedToken&)>;
+
+  // Opens a model. Reads the GGUF's header first and refuses what cannot be run.
+  static Result<std::unique_ptr<Engine>> open(const EngineConfig& config,
+                                              const LoadProgress& progress = {});
+  virtual ~Engine() = default;
+
+  virtual const ModelInfo& model() const = 0;
+  virtual const HeadProfile& profile() const = 0;
+  virtual std::string device_name() const = 0;      // e.g. "cpu (zen4, 2 threads)"
+  virtual MemoryReport memory() const = 0;
+  // Digests of existing sequences are rebuilt on their next decode step.
+  virtual Status set_profile(HeadProfile profile) = 0;
+
+  // tokens. parse_special: special-token text (e.g. "<|im_end|>") becomes the special token;
+  // without it the same characters are plain text (for documents and questions).
+  virtual std::vector<Token> tokenize(std::string_view text, bool parse_special) const = 0;
+  virtual std::string detokenize(std::span<const Token> tokens) const = 0;
+  virtual Token bos_token() const = 0;
+  virtual bool is_end_of_turn(Token token) const = 0;
+
+  // kv. A sequence is a prefix of tokens; sequences share KV pages.
+  virtual SequenceId create_sequence() = 0;
+  virtual Result<SequenceId> fork(SequenceId sequence) = 0;
+  // Shortens to at most n_tokens and returns the length kept: a prompt can be cut only at chunk
+  // boundaries and segment ends, generated text anywhere.
+  virtual Result<int> truncate(SequenceId sequence, int n_tokens) = 0;
+  virtual void release(SequenceId sequence) = 0;
+  virtual Result<std::vector<Token>> sequence_tokens(SequenceId sequence) const = 0;
+  // The hash chain's key at the end of the sequence: names the read (hex).
+  virtual Result<std::string> sequence_key(SequenceId sequence) const = 0;
+  // The files of the store that hold this sequence's persisted KV.
+  virtual Result<std::vector<std::string>> stored_runs(SequenceId sequence) const = 0;
+  // How many of these tokens, as one prompt segment at the start of a sequence, need no prefill.
+  virtual int cached_tokens(std::span<const Token> tokens) const = 0;
+
+  // prefill: appends one prompt segment. Cached KV (in memory, then on disk) is taken first.
+  // After kCancelled the sequence keeps the whole chunks done; call again with the same tokens
+  // on a new sequence, or with the rest, to continue.
+  virtual Result<PrefillProgress> prefill(SequenceId sequence, std::span<const Token> tokens,
+                                          const PrefillOptions& options,
+                                          const PrefillCallback& on_progress,
+                                          const CancelFlag* cancel) = 0;
+
+  // decode: appends one token and returns its trace; logits() then holds the next-token logits.
+  virtual Result<StepTrace> decode(SequenceId sequence, Token token,
+                                   const DecodeOptions& options) = 0;
+  virtual std::span<const float> logits() const = 0;  // [n_vocab] of the last prefill or decode
+
+  // answer: samples from the current logits and decodes until the turn ends.
+  virtual Result<GenerateReport> generate(SequenceId sequence, const GenerateOptions& options,
+                                          const TokenCallback& on_token,
+                                          const CancelFlag* cancel) = 0;
+
+  // calibration and tests
+  // Appends tokens as prompt and returns log-probabilities' inputs: logits of every position,
+  // [tokens.size()][n_vocab].
+  virtual Result<std::vector<float>> prefill_logits(SequenceId sequence,
+                                                    std::span<const Token> tokens) = 0;
+  // Prefills tokens on a fresh sequence and measures, for n_queries of the last
+  // tail_tokens positions, what every candidate would have cost each head.
+  virtual Result<HeadErrors> measure_heads(std::span<const Token> tokens, int tail_tokens,
+                                           int n_queries, std::span<const int> block_tokens,
+                                           std::span<const int> budget_tokens,
+                                           const PrefillCallback& on_progress,
+                                           const CancelFlag* cancel) = 0;
+};
+
+// What can be said of a GGUF without loading its weights. May crash the process on strange files
+// (libllama asserts), so call it in one that may die.
+Result<ModelInfo> inspect_model(const std::string& path);
+
+// Directory of the shared libraries with the CPU backends (libggml-cpu-*.so); call once per
+// process before open(). Routes libllama's and ggml's log to the given function.
+void initialise_libraries(const std::string& library_dir,
+                          std::function<void(int level, std::string_view text)> log);
+
+}  // namespace scholia
