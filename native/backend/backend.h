@@ -1,0 +1,53 @@
+// A backend has two verbs, prefill and decode, each with its own loop over the layers and the same
+// stage names: embed, attention_in (norm, QKV, rotary, KV append), attend, attention_out,
+// feed_forward, logits.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+
+#include "engine/decode/plan.h"
+#include "engine/engine.h"
+#include "engine/kv/digests.h"
+#include "engine/kv/kv_pages.h"
+
+namespace scholia {
+
+// Which positions of a prefill chunk yield logits.
+enum class LogitRows : uint8_t { kNone, kLast, kAll };
+
+struct PrefillChunk {
+  std::span<const Token> tokens;   // at positions [view.n_tokens, view.n_tokens + tokens.size())
+  KvView view;                     // pages for the chunk's own positions are in the table
+  LogitRows logits = LogitRows::kNone;
+  // Calibration: called after the chunk's K and V of a layer are stored, with the rotated queries
+  // q [tokens][n_q_heads][head_dim] f32. Empty otherwise.
+  std::function<void(int layer, const float* q)> on_queries;
+};
+
+struct DecodeStep {
+  Token token = 0;                 // at position view.n_tokens
+  KvView view;
+  const DecodePlan* plan = nullptr;
+  const DigestLayout* digest_layout = nullptr;  // null when the plan reads all
+  const Digests* digests = nullptr;
+  StepTrace* trace = nullptr;      // blocks per head always; masses when trace_mass
+  bool trace_mass = false;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual std::string device_name() const = 0;
+  virtual uint64_t weights_bytes() const = 0;
+  virtual uint64_t workspace_bytes() const = 0;
+  // Computes the chunk, writing K and V into the pages. kCancelled when the flag was seen: then
+  // nothing of the chunk counts. Logits: [rows][n_vocab], valid until the next call.
+  virtual Result<std::span<const float>> prefill(const PrefillChunk& chunk, KvPages& pages,
+                                                 const CancelFlag* cancel) = 0;
+  // One token: appends its K and V, attends by the plan, returns logits [n_vocab].
+  virtual Result<std::span<const float>> decode(const DecodeStep& step, KvPages& pages) = 0;
+};
+
+}  // namespace scholia
