@@ -37,11 +37,7 @@ export const hostErrorCodes = [
   "usage",
 ] as const;
 
-export const errorCodes = [
-  ...engineErrorCodes,
-  ...documentErrorCodes,
-  ...hostErrorCodes,
-] as const;
+export const errorCodes = [...engineErrorCodes, ...documentErrorCodes, ...hostErrorCodes] as const;
 
 export type ErrorCode = (typeof errorCodes)[number];
 
