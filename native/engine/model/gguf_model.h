@@ -6,6 +6,7 @@
 
 #include <array>
 #include <memory>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -54,6 +55,7 @@ class GgufModel {
 
   const Hyperparameters& hyperparameters() const { return hyperparameters_; }
   const ModelInfo& info() const { return info_; }  // without the vocabulary's fields
+  std::span<const uint8_t> mapped_file() const { return {map_, map_bytes_}; }
   // The weight of this name and exactly this shape; null when the file has none.
   const WeightView* find(const std::string& name) const;
   // As find, but a missing weight or another shape is model_broken.

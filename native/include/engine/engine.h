@@ -30,6 +30,8 @@ struct PrefillProgress {
   int depth_tokens = 0;     // length of the sequence so far
   double seconds = 0;       // spent computing, cached tokens not counted
   double tokens_per_second = 0;  // of the last chunk
+  // Saving failed (disk_full …): the prefill went on, but the read is in memory only.
+  std::optional<Error> store_error;
 };
 
 struct PrefillOptions {
@@ -140,8 +142,8 @@ class Engine {
   virtual int cached_tokens(std::span<const Token> tokens) const = 0;
 
   // prefill: appends one prompt segment. Cached KV (in memory, then on disk) is taken first.
-  // After kCancelled the sequence keeps the whole chunks done; call again with the same tokens
-  // on a new sequence, or with the rest, to continue.
+  // After kCancelled the whole chunks done stay findable: release the sequence and prefill the same
+  // segments on a new one to continue.
   virtual Result<PrefillProgress> prefill(SequenceId sequence, std::span<const Token> tokens,
                                           const PrefillOptions& options,
                                           const PrefillCallback& on_progress,

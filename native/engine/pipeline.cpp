@@ -1,0 +1,527 @@
+// The engine's methods in the order of the flow: tokens → prefill → kv → decode → answer.
+#include <ggml-backend.h>
+#include <llama.h>
+
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <thread>
+
+#include "backend/choose_backend.h"
+#include "engine/answer/sampler.h"
+#include "engine/answer/text_stream.h"
+#include "engine/decode/head_errors.h"
+#include "engine/decode/plan.h"
+#include "engine/engine.h"
+#include "engine/kv/kv_cache.h"
+#include "engine/model/gguf_model.h"
+#include "engine/tokens/vocabulary.h"
+
+namespace scholia {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+uint64_t available_memory_bytes() {
+  std::ifstream meminfo("/proc/meminfo");
+  std::string name, unit;
+  uint64_t kib = 0;
+  while (meminfo >> name >> kib >> unit) {
+    if (name == "MemAvailable:") return kib * 1024;
+  }
+  return 0;
+}
+
+// Room for two full contexts (a document, and a branch of its chat), within half of the memory.
+size_t default_pool_bytes(const KvShape& shape, int context_tokens) {
+  const size_t wanted = 2 * shape.page_bytes() * (size_t(context_tokens) / kKvPageTokens + 1);
+  const uint64_t available = available_memory_bytes();
+  return available == 0 ? wanted : std::min<size_t>(wanted, available / 2);
+}
+
+ModelInfo complete_info(const GgufModel& model, const Vocabulary& vocabulary) {
+  ModelInfo info = model.info();
+  info.adds_bos = vocabulary.adds_bos();
+  if (vocabulary.bos() >= 0) info.bos_piece = vocabulary.piece(vocabulary.bos(), true);
+  if (vocabulary.eos() >= 0) info.eos_piece = vocabulary.piece(vocabulary.eos(), true);
+  return info;
+}
+
+// Names a profile in the hash chain of generated segments.
+uint64_t profile_id(const HeadProfile& profile) {
+  uint64_t hash = 14695981039346656037ULL;  // FNV-1a
+  const auto mix = [&hash](const void* data, size_t n) {
+    for (size_t i = 0; i < n; ++i) {
+      hash = (hash ^ static_cast<const uint8_t*>(data)[i]) * 1099511628211ULL;
+    }
+  };
+  mix(&profile.digest, sizeof profile.digest);
+  mix(profile.block_tokens.data(), profile.block_tokens.size() * sizeof(uint16_t));
+  mix(profile.budget_share.data(), profile.budget_share.size() * sizeof(float));
+  return hash;
+}
+
+Error no_sequence(SequenceId sequence) {
+  return {ErrorCode::kInvalidArgument, "There is no sequence " + std::to_string(sequence) + "."};
+}
+
+class Pipeline final : public Engine {
+ public:
+  static Result<std::unique_ptr<Engine>> open(const EngineConfig& config,
+                                              const LoadProgress& progress);
+
+  const ModelInfo& model() const override { return info_; }
+  const HeadProfile& profile() const override { return profile_; }
+  std::string device_name() const override { return backend_->device_name(); }
+  MemoryReport memory() const override;
+  Status set_profile(HeadProfile profile) override;
+
+  std::vector<Token> tokenize(std::string_view text, bool parse_special) const override {
+    return vocabulary_->tokenize(text, parse_special);
+  }
+  std::string detokenize(std::span<const Token> tokens) const override {
+    return vocabulary_->detokenize(tokens);
+  }
+  Token bos_token() const override { return vocabulary_->bos(); }
+  bool is_end_of_turn(Token token) const override { return vocabulary_->is_end_of_turn(token); }
+
+  SequenceId create_sequence() override { return kv_->create_sequence(); }
+  Result<SequenceId> fork(SequenceId sequence) override { return kv_->fork(sequence); }
+  Result<int> truncate(SequenceId sequence, int n_tokens) override {
+    return kv_->truncate(sequence, n_tokens);
+  }
+  void release(SequenceId sequence) override { kv_->release(sequence); }
+  Result<std::vector<Token>> sequence_tokens(SequenceId sequence) const override;
+  Result<std::string> sequence_key(SequenceId sequence) const override;
+  Result<std::vector<std::string>> stored_runs(SequenceId sequence) const override;
+  int cached_tokens(std::span<const Token> tokens) const override {
+    return kv_->find_cached(tokens);
+  }
+
+  Result<PrefillProgress> prefill(SequenceId sequence, std::span<const Token> tokens,
+                                  const PrefillOptions& options, const PrefillCallback& on_progress,
+                                  const CancelFlag* cancel) override;
+  Result<StepTrace> decode(SequenceId sequence, Token token, const DecodeOptions& options) override;
+  std::span<const float> logits() const override { return logits_; }
+  Result<GenerateReport> generate(SequenceId sequence, const GenerateOptions& options,
+                                  const TokenCallback& on_token, const CancelFlag* cancel) override;
+
+  Result<std::vector<float>> prefill_logits(SequenceId sequence,
+                                            std::span<const Token> tokens) override;
+  Result<HeadErrors> measure_heads(std::span<const Token> tokens, int tail_tokens, int n_queries,
+                                   std::span<const int> block_tokens,
+                                   std::span<const int> budget_tokens,
+                                   const PrefillCallback& on_progress,
+                                   const CancelFlag* cancel) override;
+
+ private:
+  using QueryCallback = std::function<void(int layer, const float* q)>;
+
+  Status check_prompt(SequenceId sequence, std::span<const Token> tokens) const;
+  // Computes the next chunk of `rest` (the open segment's tokens not yet there) and appends it.
+  Result<int> prefill_chunk(SequenceId sequence, std::span<const Token> rest, LogitRows rows,
+                            const QueryCallback& on_queries, const CancelFlag* cancel);
+  void describe_step(const DecodePlan& plan, StepTrace& trace) const;
+
+  EngineConfig config_;
+  ModelInfo info_;
+  KvShape shape_;
+  HeadProfile profile_;
+  uint64_t profile_id_ = 0;
+  std::unique_ptr<GgufModel> model_;
+  std::unique_ptr<Vocabulary> vocabulary_;
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<KvCache> kv_;
+  std::unique_ptr<DigestLayout> digest_layout_;
+  std::vector<float> logits_;  // [n_vocab]
+};
+
+// --- opening --------------------------------------------------------------------------------
+
+Result<std::unique_ptr<Engine>> Pipeline::open(const EngineConfig& config,
+                                               const LoadProgress& progress) {
+  auto engine = std::make_unique<Pipeline>();
+  engine->config_ = config;
+  if (config.chunk_tokens <= 0 || config.chunk_tokens % kKvPageTokens != 0) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "chunk_tokens must be a positive multiple of " + std::to_string(kKvPageTokens) +
+                     ", not " + std::to_string(config.chunk_tokens) + "."};
+  }
+  auto model = GgufModel::open(config.model_path);
+  if (!model.ok()) return model.error();
+  engine->model_ = std::move(model.value());
+  auto vocabulary = Vocabulary::load(config.model_path);
+  if (!vocabulary.ok()) return vocabulary.error();
+  engine->vocabulary_ = std::make_unique<Vocabulary>(std::move(vocabulary.value()));
+  engine->info_ = complete_info(*engine->model_, *engine->vocabulary_);
+  if (progress) progress(0.3);
+
+  const Hyperparameters& hp = engine->model_->hyperparameters();
+  engine->shape_ = {hp.n_layers, hp.n_kv_heads, hp.head_dim};
+  const size_t pool_bytes = config.kv_pool_bytes != 0
+                                ? config.kv_pool_bytes
+                                : default_pool_bytes(engine->shape_, hp.context_tokens);
+  const size_t n_pages = pool_bytes / engine->shape_.page_bytes();
+  auto kv = KvCache::create({engine->shape_, engine->info_.fingerprint, config.chunk_tokens, n_pages,
+                             config.store_dir});
+  if (!kv.ok()) return kv.error();
+  engine->kv_ = std::move(kv.value());
+
+  const int n_threads = config.n_threads > 0
+                            ? config.n_threads
+                            : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  engine->config_.n_threads = n_threads;
+  auto chosen = choose_backend(config.device, *engine->model_, n_threads, hp.context_tokens);
+  if (!chosen.ok()) return chosen.error();
+  engine->backend_ = std::move(chosen.value().backend);
+  if (Status status = engine->set_profile(HeadProfile::uniform(hp.n_layers, hp.n_kv_heads));
+      !status.ok()) {
+    return status.error();
+  }
+  if (progress) progress(1);
+  return std::unique_ptr<Engine>(std::move(engine));
+}
+
+Status Pipeline::set_profile(HeadProfile profile) {
+  if (Status status = profile.check(shape_.n_layers, shape_.n_kv_heads, info_.fingerprint);
+      !status.ok()) {
+    return status;
+  }
+  profile_ = std::move(profile);
+  profile_id_ = profile_id(profile_);
+  digest_layout_ = std::make_unique<DigestLayout>(shape_, profile_);
+  kv_->clear_digests();
+  return {};
+}
+
+MemoryReport Pipeline::memory() const {
+  MemoryReport report;
+  report.weights_bytes = backend_->weights_bytes();
+  report.kv_bytes = kv_->pages_in_use() * shape_.page_bytes();
+  report.kv_pool_bytes = kv_->pages().n_pages() * shape_.page_bytes();
+  report.digest_bytes = kv_->digest_bytes();
+  report.workspace_bytes = backend_->workspace_bytes();
+  report.free_bytes = available_memory_bytes();
+  return report;
+}
+
+// --- kv -------------------------------------------------------------------------------------
+
+Result<std::vector<Token>> Pipeline::sequence_tokens(SequenceId sequence) const {
+  if (!kv_->contains(sequence)) return no_sequence(sequence);
+  const auto tokens = kv_->tokens(sequence);
+  return std::vector<Token>(tokens.begin(), tokens.end());
+}
+
+Result<std::string> Pipeline::sequence_key(SequenceId sequence) const {
+  if (!kv_->contains(sequence)) return no_sequence(sequence);
+  return to_hex(kv_->chain(sequence));
+}
+
+Result<std::vector<std::string>> Pipeline::stored_runs(SequenceId sequence) const {
+  if (!kv_->contains(sequence)) return no_sequence(sequence);
+  return kv_->stored_runs(sequence);
+}
+
+// --- prefill --------------------------------------------------------------------------------
+
+Status Pipeline::check_prompt(SequenceId sequence, std::span<const Token> tokens) const {
+  if (!kv_->contains(sequence)) return no_sequence(sequence);
+  if (tokens.empty()) return Error{ErrorCode::kInvalidArgument, "A prompt needs tokens."};
+  for (const Token token : tokens) {
+    if (token < 0 || token >= info_.n_vocab) {
+      return Error{ErrorCode::kInvalidArgument,
+                   "The model has no token " + std::to_string(token) + "."};
+    }
+  }
+  const size_t depth = static_cast<size_t>(kv_->view(sequence).n_tokens) + tokens.size();
+  if (depth > static_cast<size_t>(info_.context_tokens)) {
+    return Error{ErrorCode::kContextExceeded,
+                 "The prompt needs " + std::to_string(depth) +
+                     " tokens of context; the model holds " +
+                     std::to_string(info_.context_tokens) + "."};
+  }
+  return {};
+}
+
+Result<int> Pipeline::prefill_chunk(SequenceId sequence, std::span<const Token> rest,
+                                    LogitRows rows, const QueryCallback& on_queries,
+                                    const CancelFlag* cancel) {
+  const int position = kv_->view(sequence).n_tokens;
+  const int segment_end = position + static_cast<int>(rest.size());
+  const int n = kv_->chunk_end(position, segment_end) - position;
+  // Only the segment's last chunk yields the last token's logits.
+  if (rows == LogitRows::kLast && position + n < segment_end) rows = LogitRows::kNone;
+  if (Status status = kv_->reserve(sequence, n); !status.ok()) return status.error();
+  const PrefillChunk chunk{rest.first(static_cast<size_t>(n)), kv_->view(sequence), rows,
+                           on_queries};
+  auto logits = backend_->prefill(chunk, kv_->pages(), cancel);
+  if (!logits.ok()) return logits.error();
+  logits_.assign(logits.value().begin(), logits.value().end());
+  kv_->append(sequence, chunk.tokens);
+  return n;
+}
+
+Result<PrefillProgress> Pipeline::prefill(SequenceId sequence, std::span<const Token> tokens,
+                                          const PrefillOptions& options,
+                                          const PrefillCallback& on_progress,
+                                          const CancelFlag* cancel) {
+  if (Status status = check_prompt(sequence, tokens); !status.ok()) return status.error();
+  if (Status status = kv_->begin_segment(sequence, {}); !status.ok()) return status.error();
+  const int n_tokens = static_cast<int>(tokens.size());
+  const CachedPrefix cached =
+      kv_->take_cached(sequence, tokens, options.want_logits ? n_tokens - 1 : n_tokens);
+
+  PrefillProgress progress;
+  progress.total_tokens = n_tokens;
+  progress.memory_tokens = cached.memory_tokens;
+  progress.disk_tokens = cached.disk_tokens;
+  progress.done_tokens = cached.total();
+  progress.depth_tokens = kv_->view(sequence).n_tokens;
+  if (on_progress) on_progress(progress);
+
+  const auto save = [&](const Status& status) {
+    if (!status.ok() && !progress.store_error) progress.store_error = status.error();
+  };
+  const LogitRows rows = options.want_logits ? LogitRows::kLast : LogitRows::kNone;
+  while (progress.done_tokens < n_tokens) {
+    const auto start = Clock::now();
+    const auto n = prefill_chunk(sequence, tokens.subspan(static_cast<size_t>(progress.done_tokens)),
+                                 rows, {}, cancel);
+    if (!n.ok()) return n.error();
+    const double seconds = seconds_since(start);
+    progress.done_tokens += n.value();
+    progress.depth_tokens += n.value();
+    progress.seconds += seconds;
+    progress.tokens_per_second = n.value() / seconds;
+    if (options.persist && !progress.store_error) save(kv_->persist(sequence));
+    if (on_progress) on_progress(progress);
+  }
+  save(kv_->end_segment(sequence, options.persist && !progress.store_error));
+  return progress;
+}
+
+// --- decode ---------------------------------------------------------------------------------
+
+// What the plan makes each head read, in blocks and bytes.
+void Pipeline::describe_step(const DecodePlan& plan, StepTrace& trace) const {
+  const size_t token_bytes = shape_.token_bytes_per_head();
+  trace.depth_tokens = plan.n_tokens;
+  trace.block_tokens = profile_.block_tokens;
+  trace.n_blocks.clear();
+  trace.tokens_read.clear();
+  trace.kv_bytes = trace.digest_bytes = 0;
+  for (const HeadPlan& head : plan.heads) {
+    const int last_blocks =
+        (plan.n_tokens + head.block_tokens - 1) / head.block_tokens - head.first_local_block;
+    const int tokens = (head.sink_blocks + head.n_selected - head.first_local_block) *
+                           head.block_tokens + plan.n_tokens;
+    trace.n_blocks.push_back(
+        static_cast<uint32_t>(head.sink_blocks + head.n_selected + last_blocks));
+    trace.tokens_read.push_back(static_cast<uint32_t>(tokens));
+    trace.kv_bytes += static_cast<uint64_t>(tokens) * token_bytes;
+    if (head.n_selected < head.n_free()) {
+      trace.digest_bytes += digest_layout_->read_bytes(head.block_tokens, head.sink_blocks,
+                                                       head.first_local_block, plan.n_tokens);
+    }
+  }
+  trace.dense_bytes = static_cast<uint64_t>(plan.n_tokens) * token_bytes * plan.heads.size();
+}
+
+Result<StepTrace> Pipeline::decode(SequenceId sequence, Token token, const DecodeOptions& options) {
+  if (Status status = check_prompt(sequence, {&token, 1}); !status.ok()) return status.error();
+  if (options.budget_tokens <= 0) {
+    return Error{ErrorCode::kInvalidArgument, "The budget must be a positive number of tokens."};
+  }
+  SegmentKind kind{.generated = true, .mode = options.mode};
+  if (options.mode == Mode::kAbSparse) {
+    kind.budget_tokens = options.budget_tokens;
+    kind.profile_id = profile_id_;
+  }
+  if (Status status = kv_->begin_segment(sequence, kind); !status.ok()) return status.error();
+  if (Status status = kv_->reserve(sequence, 1); !status.ok()) return status.error();
+
+  const KvView view = kv_->view(sequence);
+  const DecodePlan plan = make_decode_plan(profile_, shape_, options.mode, options.budget_tokens,
+                                           view.n_tokens + 1);
+  StepTrace trace;
+  DecodeStep step;
+  step.token = token;
+  step.view = view;
+  step.plan = &plan;
+  step.trace = &trace;
+  step.trace_mass = options.trace_mass;
+  if (!plan.reads_all) {
+    Digests& digests = kv_->digests(sequence);
+    digests.update(*digest_layout_, kv_->pages(), view);
+    step.digest_layout = digest_layout_.get();
+    step.digests = &digests;
+  }
+  describe_step(plan, trace);
+  auto logits = backend_->decode(step, kv_->pages());
+  if (!logits.ok()) return logits.error();
+  logits_.assign(logits.value().begin(), logits.value().end());
+  kv_->append(sequence, {&token, 1});
+  return trace;
+}
+
+// --- answer ---------------------------------------------------------------------------------
+
+Result<GenerateReport> Pipeline::generate(SequenceId sequence, const GenerateOptions& options,
+                                          const TokenCallback& on_token,
+                                          const CancelFlag* cancel) {
+  if (!kv_->contains(sequence)) return no_sequence(sequence);
+  if (logits_.empty()) {
+    return Error{ErrorCode::kInvalidArgument, "Prefill a prompt before generating from it."};
+  }
+  Sampler sampler(options.sampling);
+  TextStream text;
+  GenerateReport report;
+  std::optional<StepTrace> trace;
+  report.stop = StopReason::kMaxTokens;
+  while (static_cast<int>(report.tokens.size()) < options.max_tokens) {
+    if (cancel != nullptr && cancel->load(std::memory_order_relaxed)) {
+      report.stop = StopReason::kCancelled;
+      break;
+    }
+    const Token token = sampler.sample(logits_);
+    if (vocabulary_->is_end_of_turn(token)) {
+      report.stop = StopReason::kEndOfTurn;
+      break;
+    }
+    if (kv_->view(sequence).n_tokens >= info_.context_tokens) {
+      report.stop = StopReason::kContextFull;
+      break;
+    }
+    const std::string piece = text.push(vocabulary_->piece(token, /*special=*/false));
+    report.tokens.push_back(token);
+    report.text += piece;
+    if (on_token) on_token({token, piece, trace ? &*trace : nullptr});
+
+    const auto start = Clock::now();
+    auto step = decode(sequence, token, options.decode);
+    if (!step.ok()) return step.error();
+    report.seconds += seconds_since(start);
+    report.n_steps += 1;
+    trace = std::move(step.value());
+    report.kv_bytes += trace->kv_bytes;
+    report.digest_bytes += trace->digest_bytes;
+    report.dense_bytes += trace->dense_bytes;
+  }
+  const std::string rest = text.finish();
+  report.text += rest;
+  if (on_token && !rest.empty()) on_token({report.tokens.back(), rest, nullptr});
+  return report;
+}
+
+// --- calibration and tests ------------------------------------------------------------------
+
+Result<std::vector<float>> Pipeline::prefill_logits(SequenceId sequence,
+                                                    std::span<const Token> tokens) {
+  if (Status status = check_prompt(sequence, tokens); !status.ok()) return status.error();
+  if (Status status = kv_->begin_segment(sequence, {}); !status.ok()) return status.error();
+  std::vector<float> all;
+  for (size_t done = 0; done < tokens.size();) {
+    const auto n = prefill_chunk(sequence, tokens.subspan(done), LogitRows::kAll, {}, nullptr);
+    if (!n.ok()) return n.error();
+    all.insert(all.end(), logits_.begin(), logits_.end());
+    done += static_cast<size_t>(n.value());
+  }
+  logits_.assign(all.end() - info_.n_vocab, all.end());
+  if (Status status = kv_->end_segment(sequence, false); !status.ok()) return status.error();
+  return all;
+}
+
+Result<HeadErrors> Pipeline::measure_heads(std::span<const Token> tokens, int tail_tokens,
+                                           int n_queries, std::span<const int> block_tokens,
+                                           std::span<const int> budget_tokens,
+                                           const PrefillCallback& on_progress,
+                                           const CancelFlag* cancel) {
+  const int n_tokens = static_cast<int>(tokens.size());
+  if (tail_tokens <= 0 || tail_tokens > n_tokens || n_queries <= 0 || n_queries > tail_tokens) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "The queries must fit the tail, and the tail the text."};
+  }
+  const SequenceId sequence = kv_->create_sequence();
+  const auto release = [&](Error error) {
+    kv_->release(sequence);
+    return error;
+  };
+  if (Status status = check_prompt(sequence, tokens); !status.ok()) return release(status.error());
+  if (Status status = kv_->begin_segment(sequence, {}); !status.ok()) {
+    return release(status.error());
+  }
+
+  // Evenly spaced over the tail, the last position included.
+  CapturedQueries queries;
+  for (int i = 1; i <= n_queries; ++i) {
+    queries.positions.push_back(n_tokens - tail_tokens +
+                                static_cast<int>(int64_t(tail_tokens) * i / n_queries) - 1);
+  }
+  const size_t row = size_t(info_.n_q_heads) * info_.head_dim;
+  queries.q.assign(info_.n_layers, std::vector<float>(row * n_queries));
+
+  PrefillProgress progress;
+  progress.total_tokens = n_tokens;
+  while (progress.done_tokens < n_tokens) {
+    const int first = progress.done_tokens;
+    const int end = kv_->chunk_end(first, n_tokens);
+    const auto capture = [&](int layer, const float* q) {
+      for (int i = 0; i < n_queries; ++i) {
+        if (queries.positions[i] < first || queries.positions[i] >= end) continue;
+        std::copy_n(q + size_t(queries.positions[i] - first) * row, row,
+                    queries.q[layer].data() + size_t(i) * row);
+      }
+    };
+    const auto start = Clock::now();
+    const auto n = prefill_chunk(sequence, tokens.subspan(static_cast<size_t>(first)),
+                                 LogitRows::kNone, capture, cancel);
+    if (!n.ok()) return release(n.error());
+    const double seconds = seconds_since(start);
+    progress.done_tokens += n.value();
+    progress.depth_tokens += n.value();
+    progress.seconds += seconds;
+    progress.tokens_per_second = n.value() / seconds;
+    if (on_progress) on_progress(progress);
+  }
+  auto errors =
+      measure_head_errors(kv_->pages(), kv_->view(sequence), info_.n_q_heads, profile_.digest,
+                          queries, block_tokens, budget_tokens, config_.n_threads, {}, cancel);
+  kv_->release(sequence);
+  return errors;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Engine>> Engine::open(const EngineConfig& config,
+                                             const LoadProgress& progress) {
+  return Pipeline::open(config, progress);
+}
+
+Result<ModelInfo> inspect_model(const std::string& path) {
+  auto model = GgufModel::open(path);
+  if (!model.ok()) return model.error();
+  auto vocabulary = Vocabulary::load(path);
+  if (!vocabulary.ok()) return vocabulary.error();
+  return complete_info(*model.value(), vocabulary.value());
+}
+
+void initialise_libraries(const std::string& library_dir,
+                          std::function<void(int level, std::string_view text)> log) {
+  // libllama and ggml keep one log per process.
+  static std::function<void(int, std::string_view)> process_log;
+  process_log = std::move(log);
+  const auto forward = [](ggml_log_level level, const char* text, void* /*data*/) {
+    if (process_log) process_log(static_cast<int>(level), text);
+  };
+  llama_log_set(forward, nullptr);
+  ggml_log_set(forward, nullptr);
+  ggml_backend_load_all_from_path(library_dir.c_str());
+  llama_backend_init();
+}
+
+}  // namespace scholia
