@@ -40,6 +40,9 @@ struct DigestLayout {
   size_t scale_bytes() const { return 4 * sizeof(f16) * size_t(shape.head_dim); }
   size_t closed_record_bytes() const { return size_t(shape.head_dim); }
   size_t open_record_bytes() const { return 2 * sizeof(f16) * size_t(shape.head_dim); }
+  // Bytes that scoring one head's blocks [first_block, end_block) reads at a depth of n_tokens:
+  // records, and the scales of each closed group touched.
+  size_t read_bytes(int head_block_tokens, int first_block, int end_block, int n_tokens) const;
 };
 
 // One closed group of all heads; immutable, shared by the sequences whose pages it summarises.

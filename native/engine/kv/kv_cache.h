@@ -78,9 +78,13 @@ class KvCache {
   std::span<const Token> tokens(SequenceId sequence) const;
   ChainHash chain(SequenceId sequence) const;
   Digests& digests(SequenceId sequence);
+  // Of all sequences: the profile changed. They are built again when needed.
+  void clear_digests();
   KvPages& pages();
 
   // growing. A segment is opened, filled and closed; generated segments may stay open.
+  // begin_segment closes an open one of another kind, continues an open generated one of the same
+  // kind (so decode may call it for every token), and always starts a new prompt segment.
   Status begin_segment(SequenceId sequence, const SegmentKind& kind);
   // Appends what is already known of `upcoming` (the whole rest of the open prompt segment): pages
   // found in memory, then runs found on disk (checksums verified; a damaged or short run is deleted

@@ -32,6 +32,7 @@ struct KvShape {
 
 class KvPages {
  public:
+  // Zeroed pages. invalid_argument for a shape that cannot be, out_of_memory without room for it.
   static Result<KvPages> reserve(const KvShape& shape, size_t n_pages);
   KvPages(KvPages&&) noexcept;
   KvPages& operator=(KvPages&&) noexcept;
@@ -44,6 +45,8 @@ class KvPages {
   f16* v(int layer) { return k(layer) + layer_elements(); }
   const f16* k(int layer) const { return base_ + size_t(layer) * 2 * layer_elements(); }
   const f16* v(int layer) const { return k(layer) + layer_elements(); }
+  // Copies K and V of all layers.
+  void copy_page(PageId from, PageId to);
 
  private:
   KvPages() = default;
