@@ -62,3 +62,21 @@ export class ScholiaError extends Error {
     return { code: this.code, message: this.message };
   }
 }
+
+/** What a call across a process boundary answers: nothing rejects there, because a rejection keeps
+ * only its message on some channels. */
+export type Result<T> = { ok: true; value: T } | { ok: false; error: ErrorValue };
+
+/** Any thrown thing as an error value; what is not ours is a defect of ours. */
+export function toErrorValue(error: unknown): ErrorValue {
+  if (error instanceof ScholiaError) return error.toValue();
+  if (isErrorValue(error)) return { code: error.code, message: error.message };
+  const message = error instanceof Error ? error.message : String(error);
+  return { code: "internal", message };
+}
+
+function isErrorValue(error: unknown): error is ErrorValue {
+  if (typeof error !== "object" || error === null) return false;
+  const { code, message } = error as { code?: unknown; message?: unknown };
+  return typeof message === "string" && (errorCodes as readonly unknown[]).includes(code);
+}

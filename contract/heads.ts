@@ -1,0 +1,45 @@
+/** What is known of a model's heads, as `scholia heads` shows it. A head is a (layer, KV head)
+ * pair. */
+
+export interface HeadRow {
+  layer: number;
+  kvHead: number;
+  blockTokens: number;
+  /** Share of the token budget; the mean over heads is 1. */
+  budgetShare: number;
+  /** Output error of the choice, relative, mean over the calibration texts; null when uncalibrated. */
+  outputError: number | null;
+  /** Attention mass of the selection over that of the best tokens of its size. */
+  recall: number | null;
+  /** Output error with blocks of 128 tokens minus that with 16, at the reference budget. */
+  sensitivity: number | null;
+}
+
+export interface HeadTable {
+  model: string;
+  fingerprint: string;
+  /** The profile's name, or "uniform 32" when the model has none. */
+  profile: string;
+  calibrated: boolean;
+  layers: number;
+  kvHeads: number;
+  /** Heads per block size. */
+  histogram: { blockTokens: number; heads: number }[];
+  reference: { contextTokens: number; budgetTokens: number } | null;
+  heads: HeadRow[];
+}
+
+export interface CalibrationReport {
+  table: HeadTable;
+  /** Where the profile was written. */
+  path: string;
+  /** Bytes of K, V and digests read per token at the reference context and budget. */
+  bytesPerToken: number;
+  uniformBytesPerToken: number;
+  /** Means over heads and texts at the reference. */
+  outputError: number;
+  uniformOutputError: number;
+  recall: number;
+  uniformRecall: number;
+  texts: { name: string; tokens: number; kind: "given" | "retrieval"; reused: boolean }[];
+}

@@ -1,0 +1,345 @@
+/** The host's end of the channel: takes requests and runs from any port, checks their input, and
+ * answers with results and frames. Adapters turn what a platform offers into a {@link Port}. */
+import type { ChildProcess } from "node:child_process";
+import type { MessagePort } from "node:worker_threads";
+import type { BenchRow } from "../contract/bench.ts";
+import { type Result, ScholiaError, toErrorValue } from "../contract/errors.ts";
+import {
+  type RequestOutputs,
+  type RequestParsed,
+  type RequestRoute,
+  type RunOutputs,
+  type RunParsed,
+  type RunRoute,
+  requestInputs,
+  runInputs,
+} from "../contract/routes.ts";
+import type { Progress, RunFrame, TerminalFrame } from "../contract/stream.ts";
+import type { FromHost, HostEvent, Port, ToHost } from "../contract/wire.ts";
+
+/** What a handler of a run may say while it works. */
+export interface RunSink {
+  progress(progress: Progress): void;
+  notice(message: string): void;
+  text(text: string): void;
+  trace(trace: Uint8Array): void;
+  row(row: BenchRow): void;
+  /** Aborted when a shell stops the run. */
+  readonly signal: AbortSignal;
+}
+
+export type RequestHandlers = {
+  [R in RequestRoute]: (input: RequestParsed<R>) => Promise<RequestOutputs[R]>;
+};
+export type RunHandlers = {
+  [R in RunRoute]: (input: RunParsed<R>, sink: RunSink) => Promise<RunOutputs[R]>;
+};
+
+export interface HostServer {
+  /** Serves one more port; runs are shared by all of them. */
+  serve(port: Port): void;
+  announce(event: HostEvent): void;
+  /** Stops all runs and waits until they have ended. */
+  close(): Promise<void>;
+}
+
+/** Tokens of a few milliseconds travel as one frame: about one frame of a screen. */
+const textMergeMs = 16;
+/** Ended runs that can still be attached to. */
+const endedRunsKept = 16;
+
+export function createHostServer(
+  requests: RequestHandlers,
+  runs: RunHandlers,
+  onCloseAsked: () => void = () => {},
+): HostServer {
+  const openRuns = new Map<string, HostRun>();
+  const ports = new Set<Port>();
+
+  const openRun = (route: RunRoute, runId: string, input: unknown): HostRun => {
+    const known = openRuns.get(runId);
+    if (known !== undefined) return known;
+    const run = new HostRun(runId);
+    openRuns.set(runId, run);
+    void run.follow(() => {
+      const parsed = parseInput(route, runInputs[route], input);
+      // The parsed input belongs to the route, which the types of a table can't say.
+      return (runs[route] as (input: unknown, sink: RunSink) => Promise<unknown>)(parsed, run);
+    });
+    forgetOldRuns(openRuns);
+    return run;
+  };
+
+  const handle = (port: Port, message: ToHost) => {
+    switch (message.kind) {
+      case "request":
+        void answerRequest(requests, message.route, message.input).then((result) =>
+          port.post({ kind: "result", id: message.id, result } satisfies FromHost),
+        );
+        return;
+      case "open":
+        if (!Object.hasOwn(runInputs, message.route)) return refuseRun(port, message);
+        openRun(message.route, message.runId, message.input).attach(port, message.credits, false);
+        return;
+      case "attach": {
+        const run = openRuns.get(message.runId);
+        if (run === undefined) return refuseRun(port, message);
+        run.attach(port, message.credits, true);
+        return;
+      }
+      case "detach":
+        openRuns.get(message.runId)?.detach(port);
+        return;
+      case "stop":
+        openRuns.get(message.runId)?.stop();
+        return;
+      case "grant":
+        openRuns.get(message.runId)?.grant(port, message.credits);
+        return;
+      case "close":
+        onCloseAsked();
+        return;
+    }
+  };
+
+  return {
+    serve(port) {
+      ports.add(port);
+      port.onMessage((message) => handle(port, message as ToHost));
+      port.onClose(() => {
+        ports.delete(port);
+        for (const run of openRuns.values()) run.detach(port);
+      });
+    },
+    announce(event) {
+      for (const port of ports) port.post({ kind: "event", event } satisfies FromHost);
+    },
+    async close() {
+      for (const run of openRuns.values()) run.stop();
+      await Promise.all([...openRuns.values()].map((run) => run.ended));
+    },
+  };
+}
+
+async function answerRequest(
+  handlers: RequestHandlers,
+  route: RequestRoute,
+  input: unknown,
+): Promise<Result<unknown>> {
+  try {
+    if (!Object.hasOwn(requestInputs, route)) {
+      throw new ScholiaError("invalid_argument", `There is no request "${route}".`);
+    }
+    const parsed = parseInput(route, requestInputs[route], input);
+    const handler = handlers[route] as (input: unknown) => Promise<unknown>;
+    return { ok: true, value: await handler(parsed) };
+  } catch (error) {
+    return { ok: false, error: toErrorValue(error) };
+  }
+}
+
+function refuseRun(port: Port, message: { runId: string; route?: string }) {
+  const what = message.route === undefined ? `run ${message.runId}` : `run "${message.route}"`;
+  const error = { code: "invalid_argument" as const, message: `There is no ${what}.` };
+  const frame: TerminalFrame = { kind: "failed", error };
+  port.post({ kind: "frame", runId: message.runId, seq: 1, frame } satisfies FromHost);
+}
+
+interface Issue {
+  path: PropertyKey[];
+  message: string;
+}
+
+function parseInput(
+  route: string,
+  schema: {
+    safeParse(
+      input: unknown,
+    ): { success: true; data: unknown } | { success: false; error: { issues: Issue[] } };
+  },
+  input: unknown,
+): unknown {
+  const parsed = schema.safeParse(input);
+  if (parsed.success) return parsed.data;
+  const issues = parsed.error.issues.map((issue) => {
+    const path = issue.path.map(String).join(".");
+    return path === "" ? issue.message : `${path}: ${issue.message}`;
+  });
+  throw new ScholiaError("invalid_argument", `${route}: ${issues.join("; ")}`);
+}
+
+function forgetOldRuns(runs: Map<string, HostRun>) {
+  const ended = [...runs.values()].filter((run) => run.hasEnded);
+  for (const run of ended.slice(0, Math.max(0, ended.length - endedRunsKept))) {
+    runs.delete(run.runId);
+  }
+}
+
+/** One run: what was said so far, who watches, and its one terminal frame. */
+class HostRun implements RunSink {
+  readonly runId: string;
+  readonly ended: Promise<void>;
+  hasEnded = false;
+  private readonly aborter = new AbortController();
+  private readonly watchers = new Map<Port, { seq: number; credits: number; dropped: number }>();
+  private settle!: () => void;
+  private said = "";
+  private pendingText = "";
+  private textTimer: NodeJS.Timeout | null = null;
+  private readonly notices: string[] = [];
+  private readonly rows: BenchRow[] = [];
+  private lastProgress: Progress | null = null;
+  private terminal: TerminalFrame | null = null;
+
+  constructor(runId: string) {
+    this.runId = runId;
+    this.ended = new Promise((resolve) => {
+      this.settle = resolve;
+    });
+  }
+
+  get signal() {
+    return this.aborter.signal;
+  }
+
+  /** Runs the handler; whatever becomes of it ends in the terminal frame. */
+  async follow(handler: () => Promise<unknown>): Promise<void> {
+    try {
+      // The frame that opened the run is answered first, so that its watcher is attached.
+      await Promise.resolve();
+      this.finish({ kind: "done", value: await handler() });
+    } catch (error) {
+      this.finish({ kind: "failed", error: toErrorValue(error) });
+    }
+  }
+
+  progress(progress: Progress) {
+    this.lastProgress = progress;
+    this.send({ kind: "progress", progress });
+  }
+
+  notice(message: string) {
+    this.notices.push(message);
+    this.send({ kind: "notice", message });
+  }
+
+  text(text: string) {
+    if (text === "") return;
+    this.said += text;
+    this.pendingText += text;
+    this.textTimer ??= setTimeout(() => this.flushText(), textMergeMs);
+  }
+
+  row(row: BenchRow) {
+    this.rows.push(row);
+    this.send({ kind: "row", row });
+  }
+
+  /** A watcher without credit misses the frame and is told how many it missed with the next. */
+  trace(trace: Uint8Array) {
+    for (const [port, watcher] of this.watchers) {
+      if (watcher.credits === 0) {
+        watcher.dropped++;
+        continue;
+      }
+      watcher.credits--;
+      this.sendTo(port, watcher, { kind: "trace", trace, dropped: watcher.dropped });
+      watcher.dropped = 0;
+    }
+  }
+
+  attach(port: Port, credits: number, replay: boolean) {
+    this.flushText();
+    const watcher = this.watchers.get(port) ?? { seq: 0, credits: 0, dropped: 0 };
+    watcher.credits += credits;
+    this.watchers.set(port, watcher);
+    if (replay) {
+      const { said: text, notices, rows, lastProgress: progress } = this;
+      this.sendTo(port, watcher, {
+        kind: "replay",
+        text,
+        notices: [...notices],
+        rows: [...rows],
+        progress,
+      });
+    }
+    if (this.terminal !== null) this.sendTo(port, watcher, this.terminal);
+  }
+
+  detach(port: Port) {
+    this.watchers.delete(port);
+  }
+
+  grant(port: Port, credits: number) {
+    const watcher = this.watchers.get(port);
+    if (watcher !== undefined) watcher.credits += credits;
+  }
+
+  stop() {
+    this.aborter.abort();
+  }
+
+  private finish(frame: TerminalFrame) {
+    this.flushText();
+    this.terminal = frame;
+    this.hasEnded = true;
+    this.send(frame);
+    this.watchers.clear();
+    this.settle();
+  }
+
+  private flushText() {
+    if (this.textTimer !== null) clearTimeout(this.textTimer);
+    this.textTimer = null;
+    const text = this.pendingText;
+    this.pendingText = "";
+    if (text !== "") this.send({ kind: "text", text });
+  }
+
+  private send(frame: RunFrame) {
+    if (frame.kind !== "text") this.flushText();
+    for (const [port, watcher] of this.watchers) this.sendTo(port, watcher, frame);
+  }
+
+  private sendTo(port: Port, watcher: { seq: number }, frame: RunFrame) {
+    watcher.seq++;
+    port.post({ kind: "frame", runId: this.runId, seq: watcher.seq, frame } satisfies FromHost);
+  }
+}
+
+// Adapters
+
+/** The shell's end of a forked host. */
+export function childProcessPort(child: ChildProcess): Port {
+  return ipcPort(child, () => child.connected && child.disconnect());
+}
+
+/** The host's end, in the forked process. */
+export function parentProcessPort(): Port {
+  if (process.send === undefined) {
+    throw new Error("this process was not forked with an IPC channel");
+  }
+  return ipcPort(process, () => process.connected && process.disconnect?.());
+}
+
+function ipcPort(end: ChildProcess | NodeJS.Process, disconnect: () => unknown): Port {
+  return {
+    post(message) {
+      // A message to an end that has just gone is lost with it; onClose tells the rest.
+      if (end.connected) end.send?.(message as object, undefined, undefined, () => {});
+    },
+    onMessage: (listener) => void end.on("message", listener),
+    onClose: (listener) => void end.once("disconnect", listener),
+    close: () => void disconnect(),
+  };
+}
+
+/** Either end of a MessageChannel: a worker's, or one that Electron hands to its utility process. */
+export function messagePort(port: MessagePort): Port {
+  return {
+    post: (message) => port.postMessage(message),
+    onMessage: (listener) => void port.on("message", listener),
+    onClose: (listener) => void port.once("close", listener),
+    close: () => port.close(),
+  };
+}

@@ -1,0 +1,241 @@
+import { fork } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { MessageChannel } from "node:worker_threads";
+import { afterEach, describe, expect, test } from "vitest";
+import { connect, type HostClient } from "../../../contract/client.ts";
+import { isTerminal, type RunFrame } from "../../../contract/stream.ts";
+import type { FromHost, Port } from "../../../contract/wire.ts";
+import { childProcessPort, createHostServer, messagePort } from "../../../host/channel.ts";
+import { requests, runs } from "./channelHandlers.ts";
+
+const closers: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const close of closers.splice(0)) await close();
+});
+
+function forkedPort(): Port {
+  const child = fork(fileURLToPath(new URL("./channelChild.ts", import.meta.url)), {
+    serialization: "advanced",
+    stdio: ["ignore", "ignore", "ignore", "ipc"],
+  });
+  closers.push(() => child.kill("SIGKILL"));
+  return childProcessPort(child);
+}
+
+function threadPort(): Port {
+  const { port1, port2 } = new MessageChannel();
+  const server = createHostServer(requests, runs);
+  server.serve(messagePort(port1));
+  closers.push(() => {
+    port1.close();
+    return server.close();
+  });
+  return messagePort(port2);
+}
+
+async function framesOf(run: AsyncIterable<RunFrame>): Promise<RunFrame[]> {
+  const frames: RunFrame[] = [];
+  for await (const frame of run) frames.push(frame);
+  return frames;
+}
+
+const textOf = (frames: RunFrame[]) =>
+  frames.map((frame) => (frame.kind === "text" ? frame.text : "")).join("");
+
+const question = (text: string) => ({ path: "a.txt", question: text });
+
+describe.each([
+  ["a forked process", forkedPort],
+  ["a MessagePort", threadPort],
+])("the channel over %s", (_name, makePort) => {
+  test("answers requests, many at a time", async () => {
+    const client = connect(makePort());
+    const replies = await Promise.all([
+      client.request("host.hello", {}),
+      client.request("heads.list", { model: "a" }),
+      client.request("heads.list", { model: "b", device: "cpu", threads: 3 }),
+    ]);
+    expect(replies[0]).toMatchObject({ ok: true, value: { version: "9.9.9" } });
+    expect(replies[1]).toMatchObject({ ok: true, value: { model: "a", fingerprint: "auto 0" } });
+    expect(replies[2]).toMatchObject({ ok: true, value: { model: "b", fingerprint: "cpu 3" } });
+  });
+
+  test("gives errors as values, a defect as internal", async () => {
+    const client = connect(makePort());
+    expect(await client.request("host.check", {})).toEqual({
+      ok: false,
+      error: { code: "model_not_found", message: "There is no such model." },
+    });
+    expect(await client.request("models.list", {})).toEqual({
+      ok: false,
+      error: { code: "internal", message: "a defect" },
+    });
+  });
+
+  test("refuses input that does not fit the route, and says where", async () => {
+    const client = connect(makePort());
+    const wrong = await client.request("heads.list", { threads: -1, model: "" });
+    expect(wrong).toMatchObject({ ok: false, error: { code: "invalid_argument" } });
+    expect(!wrong.ok && wrong.error.message).toMatch(/threads.*|model.*/);
+    const extra = await client.request("host.hello", { extra: 1 } as never);
+    expect(extra).toMatchObject({ ok: false, error: { code: "invalid_argument" } });
+    const unknown = await client.request("host.nothing" as never, {} as never);
+    expect(unknown).toMatchObject({ ok: false, error: { code: "invalid_argument" } });
+    const run = client.open("answer.ask", { path: "a", question: "  " });
+    expect(await run.result()).toMatchObject({ ok: false, error: { code: "invalid_argument" } });
+    expect(await client.open("no.run" as never, {} as never).result()).toMatchObject({
+      ok: false,
+      error: { code: "invalid_argument" },
+    });
+  });
+
+  test("streams a run in order and ends with exactly one terminal frame", async () => {
+    const client = connect(makePort());
+    const words = Array.from({ length: 2000 }, (_, index) => `w${index}`).join(" ");
+    const frames = await framesOf(client.open("answer.ask", question(words)));
+    expect(textOf(frames)).toBe(`${words} `);
+    expect(frames.filter(isTerminal)).toHaveLength(1);
+    expect(frames.at(-1)).toMatchObject({ kind: "done", value: { stop: "end_of_turn" } });
+    expect(frames[0]).toEqual({ kind: "notice", message: "budget 2048" });
+    // Words of the same few milliseconds travel together.
+    expect(frames.length).toBeLessThan(500);
+  });
+
+  test("ends a failing run with its error", async () => {
+    const client = connect(makePort());
+    const frames = await framesOf(client.open("document.read", { path: "a" }));
+    expect(frames).toEqual([
+      { kind: "failed", error: { code: "context_exceeded", message: "Too long." } },
+    ]);
+  });
+
+  test("stops a run", async () => {
+    const client = connect(makePort());
+    const run = client.open("answer.ask", {
+      ...question(Array(10_000).fill("word").join(" ")),
+      maxTokens: 5,
+    });
+    for await (const frame of run) {
+      if (frame.kind === "text") run.stop();
+      if (frame.kind === "done") expect(frame.value).toMatchObject({ stop: "cancelled" });
+    }
+    const waiting = client.open("heads.calibrate", { texts: ["a"] });
+    waiting.stop();
+    expect(await waiting.result()).toMatchObject({ ok: false, error: { code: "cancelled" } });
+  });
+
+  test("never drops text, but traces when nobody takes them", async () => {
+    const client = connect(makePort());
+    const run = client.open("answer.ask", {
+      ...question(Array(100).fill("word").join(" ")),
+      trace: true,
+    });
+    await run.result();
+    const frames = await framesOf(run);
+    expect(textOf(frames)).toBe("word ".repeat(100));
+    const traces = frames.filter((frame) => frame.kind === "trace");
+    expect(traces).toHaveLength(8);
+    expect(traces[0]?.trace).toBeInstanceOf(Uint8Array);
+  });
+
+  test("counts the traces that were dropped", async () => {
+    const client = connect(makePort());
+    const run = client.open("answer.ask", {
+      ...question(Array(40).fill("word").join(" ")),
+      trace: true,
+      maxTokens: 10,
+    });
+    await new Promise((resolve) => setTimeout(resolve, 250));
+    let traces = 0;
+    let dropped = 0;
+    for await (const frame of run) {
+      if (frame.kind !== "trace") continue;
+      traces++;
+      dropped += frame.dropped;
+    }
+    expect(dropped).toBeGreaterThan(0);
+    expect(traces + dropped).toBe(40);
+  });
+
+  test("replays what was said to one who attaches late, even after the end", async () => {
+    const client = connect(makePort());
+    const run = client.open("answer.ask", question("one two three"));
+    await run.result();
+    const frames = await framesOf(client.attach(run.runId));
+    expect(frames).toMatchObject([
+      { kind: "replay", text: "one two three ", notices: ["budget 2048"] },
+      { kind: "done" },
+    ]);
+    const unknown = await framesOf(client.attach("run-that-never-was"));
+    expect(unknown).toMatchObject([{ kind: "failed", error: { code: "invalid_argument" } }]);
+  });
+
+  test("asks for a replay when a frame is missing", async () => {
+    const client = connect(losing(makePort(), 2));
+    const run = client.open("answer.ask", {
+      ...question(Array(30).fill("word").join(" ")),
+      maxTokens: 5,
+    });
+    let text = "";
+    let replays = 0;
+    for await (const frame of run) {
+      if (frame.kind === "text") text += frame.text;
+      if (frame.kind === "replay") {
+        replays++;
+        text = frame.text;
+      }
+    }
+    expect(replays).toBe(1);
+    expect(text).toBe("word ".repeat(30));
+  });
+
+  test("goes on when one detaches", async () => {
+    const client = connect(makePort());
+    const run = client.open("answer.ask", {
+      ...question(Array(20).fill("word").join(" ")),
+      maxTokens: 5,
+    });
+    run.detach();
+    expect(await framesOf(run)).toEqual([]);
+    expect(await client.attach(run.runId).result()).toMatchObject({
+      ok: true,
+      value: { answer: "word ".repeat(20) },
+    });
+  });
+
+  test("fails everything under way when the other end goes", async () => {
+    const port = makePort();
+    const client = connect(port);
+    await client.request("host.hello", {});
+    const run = client.open("heads.calibrate", { texts: ["a"] });
+    port.close();
+    expect(await run.result()).toMatchObject({ ok: false, error: { code: "engine_lost" } });
+    expect(await client.request("host.hello", {})).toMatchObject({
+      ok: false,
+      error: { code: "engine_lost" },
+    });
+    expect(await client.open("document.read", { path: "a" }).result()).toMatchObject({
+      ok: false,
+      error: { code: "engine_lost" },
+    });
+  });
+});
+
+/** A port that loses the n-th frame. */
+function losing(port: Port, nth: number): Port {
+  let frames = 0;
+  return {
+    ...port,
+    onMessage: (listener) =>
+      port.onMessage((message) => {
+        if ((message as FromHost).kind === "frame" && ++frames === nth) return;
+        listener(message);
+      }),
+  };
+}
+
+test("a client type names every route", () => {
+  const client: HostClient = connect(threadPort());
+  // @ts-expect-error -- a route that is not in the contract does not compile
+  void client.request("nothing.here", {});
+});

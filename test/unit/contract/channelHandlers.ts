@@ -1,0 +1,64 @@
+// Handlers whose replies a test can foresee; the channel under test is the real one.
+import type { Answer } from "../../../contract/answer.ts";
+import { ScholiaError } from "../../../contract/errors.ts";
+import type { RequestHandlers, RunHandlers } from "../../../host/channel.ts";
+
+const later = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
+export const requests: RequestHandlers = {
+  "host.hello": async () => ({ version: "9.9.9", pid: process.pid }),
+  "host.check": async () => {
+    throw new ScholiaError("model_not_found", "There is no such model.");
+  },
+  "models.list": async () => {
+    throw new TypeError("a defect");
+  },
+  "heads.list": async (input) => ({
+    model: input.model ?? "",
+    fingerprint: `${input.device} ${input.threads}`,
+    profile: "",
+    calibrated: false,
+    layers: 0,
+    kvHeads: 0,
+    histogram: [],
+    reference: null,
+    heads: [],
+  }),
+  "chat.open": async () => ({ chatId: "c", turns: [] }),
+};
+
+export const runs: RunHandlers = {
+  // Says its question word by word, with a trace for each, until it is stopped.
+  "answer.ask": async (input, sink) => {
+    sink.notice(`budget ${input.budgetTokens}`);
+    let said = "";
+    for (const word of input.question.split(" ")) {
+      if (sink.signal.aborted) break;
+      sink.text(`${word} `);
+      said += `${word} `;
+      if (input.trace) sink.trace(Uint8Array.of(said.length & 255));
+      if (input.maxTokens < 100) await later(input.maxTokens);
+    }
+    return { answer: said, stop: sink.signal.aborted ? "cancelled" : "end_of_turn" } as Answer;
+  },
+  "document.read": async () => {
+    throw new ScholiaError("context_exceeded", "Too long.");
+  },
+  // Dies as a library that asserts would.
+  "models.get": async () => {
+    process.stderr.write("GGML_ASSERT(tensor != NULL) failed\n");
+    process.abort();
+  },
+  // Writes far more to standard error than a pipe holds.
+  "bench.run": async () => {
+    for (let line = 0; line < 20_000; line++) process.stderr.write(`log line ${line}\n`);
+    return [];
+  },
+  "heads.calibrate": async (_input, sink) => {
+    await new Promise<void>((resolve) => {
+      if (sink.signal.aborted) resolve();
+      sink.signal.addEventListener("abort", () => resolve());
+    });
+    throw new ScholiaError("cancelled", "Stopped.");
+  },
+};
