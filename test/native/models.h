@@ -1,0 +1,76 @@
+// The real models of the tests. `npm test` fetches them and names their folder in
+// SCHOLIA_TEST_MODELS; without it the tests that need them fail, because they must not be forgotten.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "engine/engine.h"
+
+namespace scholia::test {
+
+inline std::string environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+inline std::string model_path(const std::string& id) {
+  return environment("SCHOLIA_TEST_MODELS") + "/" + id + ".gguf";
+}
+
+inline constexpr const char* kSmall = "smollm2-135m";
+inline constexpr const char* kMedium = "qwen2.5-coder-0.5b";
+
+// Loads ggml's libraries once, from the folder that the build links against.
+inline void load_libraries() {
+  static const bool once = [] {
+    initialise_libraries(SCHOLIA_LIBRARY_DIR, [](int, std::string_view) {});
+    return true;
+  }();
+  (void)once;
+}
+
+inline std::unique_ptr<Engine> open_engine(const std::string& id, EngineConfig config = {}) {
+  load_libraries();
+  config.model_path = model_path(id);
+  config.device = Device::kCpu;
+  auto engine = Engine::open(config);
+  if (!engine.ok()) {
+    ADD_FAILURE() << engine.error().message << " (SCHOLIA_TEST_MODELS must name the folder of the "
+                  << "test models; npm test sets it)";
+    return nullptr;
+  }
+  return std::move(engine.value());
+}
+
+// Real English prose and code: this project's own sources and documents, in a fixed order.
+inline std::string real_text() {
+  std::string text;
+  for (const char* file : {"README.md", "CONTRIBUTING.md", "native/include/engine/engine.h",
+                           "native/engine/pipeline.cpp", "native/engine/model/gguf_model.cpp",
+                           "native/engine/kv/kv_cache.h", "native/backend/cpu/cpu_backend.cpp",
+                           "native/backend/cpu/cpu_ops.h", "native/peer/libllama_peer.cpp",
+                           "native/bench/bench.cpp", "native/include/engine/status.h"}) {
+    std::ifstream in(std::string(SCHOLIA_SOURCE_DIR) + "/" + file);
+    std::stringstream buffer;
+    buffer << in.rdbuf();
+    text += buffer.str();
+  }
+  return text;
+}
+
+inline std::vector<Token> real_tokens(const Engine& engine, size_t n) {
+  std::vector<Token> tokens = engine.tokenize(real_text(), false);
+  const size_t length = tokens.size();
+  EXPECT_GT(length, 4000U);
+  for (size_t i = 0; tokens.size() < n; ++i) tokens.push_back(tokens[i % length]);
+  tokens.resize(n);
+  return tokens;
+}
+
+}  // namespace scholia::test
