@@ -13,43 +13,6 @@ const float* data(const ggml_tensor* tensor) { return static_cast<const float*>(
 
 int units(int n, int per_unit) { return (n + per_unit - 1) / per_unit; }
 
-// Puts ascending runs of tokens one after the other and cuts them into pieces of kPieceTokens.
-// Adjacent runs become one, so a list of all blocks equals the single run of all tokens.
-class RunCutter {
- public:
-  RunCutter(std::vector<TokenRun>& runs, std::vector<int>& piece_begin)
-      : runs_(runs), piece_begin_(piece_begin) {
-    runs_.clear();
-    piece_begin_.assign(1, 0);
-  }
-
-  void add(int first_token, int n_tokens) {
-    while (n_tokens > 0) {
-      if (room_ == 0) {
-        piece_begin_.push_back(static_cast<int>(runs_.size()));
-        room_ = kPieceTokens;
-      }
-      const int taken = std::min(n_tokens, room_);
-      const bool starts_piece = piece_begin_.back() == static_cast<int>(runs_.size());
-      if (!starts_piece && runs_.back().first_token + runs_.back().n_tokens == first_token) {
-        runs_.back().n_tokens += taken;
-      } else {
-        runs_.push_back({first_token, taken});
-      }
-      first_token += taken;
-      n_tokens -= taken;
-      room_ -= taken;
-    }
-  }
-
-  void finish() { piece_begin_.push_back(static_cast<int>(runs_.size())); }
-
- private:
-  std::vector<TokenRun>& runs_;
-  std::vector<int>& piece_begin_;
-  int room_ = kPieceTokens;
-};
-
 }  // namespace
 
 CpuAttention::CpuAttention(const Hyperparameters& hp, int n_threads, int max_context)
@@ -240,26 +203,27 @@ void CpuAttention::read_blocks(int layer, int kv_head, const int* selected) {
   const HeadPlan& plan = step_->plan->heads[head_idx(layer, kv_head)];
   HeadWork& head = *heads_[kv_head];
   const int n_tokens = step_->plan->n_tokens, block = plan.block_tokens;
-  RunCutter cutter(head.runs, head.piece_begin);
+  head.runs.clear();
   if (selected == nullptr) {
-    cutter.add(0, n_tokens);
+    head.runs.push_back({0, n_tokens});
   } else {
-    cutter.add(0, plan.sink_blocks * block);
+    head.runs.push_back({0, plan.sink_blocks * block});
     for (int i = 0; i < plan.n_selected; ++i) {
-      cutter.add((plan.sink_blocks + selected[i]) * block, block);
+      head.runs.push_back({(plan.sink_blocks + selected[i]) * block, block});
     }
-    cutter.add(plan.first_local_block * block, n_tokens - plan.first_local_block * block);
+    const int first_local = plan.first_local_block * block;
+    head.runs.push_back({first_local, n_tokens - first_local});
   }
-  cutter.finish();
+  head.pieces.cut(head.runs.data(), static_cast<int>(head.runs.size()));
   if (!step_->trace_mass) return;
   // Where each piece's pages begin in page_mass.
-  head.piece_page.assign(1, 0);
+  head.first_page.assign(1, 0);
   size_t n_pages = 0;
-  for (size_t piece = 0; piece + 1 < head.piece_begin.size(); ++piece) {
-    for (int run = head.piece_begin[piece]; run < head.piece_begin[piece + 1]; ++run) {
-      n_pages += units(head.runs[run].n_tokens, kKvPageTokens);
+  for (int piece = 0; piece < head.pieces.count(); ++piece) {
+    for (int run = head.pieces.first_run[piece]; run < head.pieces.first_run[piece + 1]; ++run) {
+      n_pages += units(head.pieces.runs[run].n_tokens, kKvPageTokens);
     }
-    head.piece_page.push_back(n_pages);
+    head.first_page.push_back(n_pages);
   }
   head.page_mass.resize(n_pages * hp_.group() * 2);
 }
@@ -271,21 +235,21 @@ void CpuAttention::run_attend_token(LayerWork& work, const float* q, float* out)
     int piece = work.next_attend.fetch_add(1, std::memory_order_relaxed);
     int kv_head = 0, n_pieces = 0;
     for (; kv_head < hp_.n_kv_heads; ++kv_head) {
-      n_pieces = static_cast<int>(heads_[kv_head]->piece_begin.size()) - 1;
+      n_pieces = heads_[kv_head]->pieces.count();
       if (piece < n_pieces) break;
       piece -= n_pieces;
     }
     if (kv_head == hp_.n_kv_heads) return;
     HeadWork& head = *heads_[kv_head];
-    const int run = head.piece_begin[piece];
+    const int run = head.pieces.first_run[piece];
     const PartialState state{head.m.data() + size_t(piece) * group,
                              head.l.data() + size_t(piece) * group,
                              head.o.data() + size_t(piece) * group * D};
     float* page_mass = step_->trace_mass
-                           ? head.page_mass.data() + head.piece_page[piece] * group * 2
+                           ? head.page_mass.data() + head.first_page[piece] * group * 2
                            : nullptr;
-    attend_piece(kv, kv_head, q + size_t(kv_head) * group * D, group, head.runs.data() + run,
-                 head.piece_begin[piece + 1] - run, state, page_mass);
+    attend_piece(kv, kv_head, q + size_t(kv_head) * group * D, group, head.pieces.runs.data() + run,
+                 head.pieces.first_run[piece + 1] - run, state, page_mass);
     if (head.pieces_left.fetch_add(1, std::memory_order_acq_rel) == n_pieces - 1) {
       head.pieces_left.store(0, std::memory_order_relaxed);
       merge(work.layer, kv_head, out);
@@ -295,8 +259,7 @@ void CpuAttention::run_attend_token(LayerWork& work, const float* q, float* out)
 
 void CpuAttention::merge(int layer, int kv_head, float* out) {
   HeadWork& head = *heads_[kv_head];
-  const int n_pieces = static_cast<int>(head.piece_begin.size()) - 1;
-  merge_states(head.m.data(), head.l.data(), head.o.data(), n_pieces, hp_.group(), hp_.head_dim,
+  merge_states(head.m.data(), head.l.data(), head.o.data(), head.pieces.count(), hp_.group(), hp_.head_dim,
                out + size_t(kv_head) * hp_.group() * hp_.head_dim, head.lse.data());
   if (step_->trace_mass) trace_masses(layer, kv_head);
 }
@@ -312,7 +275,7 @@ void CpuAttention::trace_masses(int layer, int kv_head) {
   trace.block_idx.clear();
   trace.mass.clear();
   const float* page_mass = head.page_mass.data();
-  for (const TokenRun& run : head.runs) {
+  for (const TokenRun& run : head.pieces.runs) {
     for (int token = run.first_token; token < run.first_token + run.n_tokens;
          token += kKvPageTokens, page_mass += group * 2) {
       float mass = 0;

@@ -50,12 +50,12 @@ class CpuAttention {
     std::vector<float> scores;      // [G][max_blocks]
     std::vector<float> reduced;     // [max_blocks]
     std::vector<int> selected, scratch;
-    std::vector<TokenRun> runs;     // in order, cut into pieces
-    std::vector<int> piece_begin;   // [n_pieces + 1] indices into runs
+    std::vector<TokenRun> runs;     // ascending
+    Pieces pieces;                  // the same runs, cut
     std::vector<float> m, l, o;     // partial states [n_pieces][G], [n_pieces][G][D]
     std::vector<float> lse;         // [G]
     std::vector<float> page_mass;   // trace: [pages][G][2]
-    std::vector<size_t> piece_page; // trace: first page of each piece
+    std::vector<size_t> first_page; // trace: of each piece
     std::atomic<int> scores_left{0}, pieces_left{0};
   };
   struct HeadTrace {
