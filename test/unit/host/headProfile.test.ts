@@ -1,0 +1,189 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import fc from "fast-check";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { ScholiaError } from "../../../contract/errors.ts";
+import {
+  checkProfileFits,
+  engineProfile,
+  findHeadProfile,
+  formatHeadProfile,
+  type HeadProfile,
+  loadHeadProfile,
+  parseHeadProfile,
+  uniformProfile,
+} from "../../../host/models/headProfile.ts";
+
+const shape = { fingerprint: "ab".repeat(32), nLayers: 2, nKvHeads: 3, headDim: 64 };
+
+function sample(change: (profile: HeadProfile) => void = () => {}): HeadProfile {
+  const table = <T>(value: (layer: number, head: number) => T) =>
+    [0, 1].map((layer) => [0, 1, 2].map((head) => value(layer, head)));
+  const profile: HeadProfile = {
+    format: "scholia head profile",
+    version: 1,
+    name: "sample",
+    model: { name: "a model", fingerprint: shape.fingerprint, layers: 2, kvHeads: 3, headDim: 64 },
+    digest: "mean-std",
+    reference: { contextTokens: 6144, budgetTokens: 1024 },
+    blockTokens: table((_layer, head) => ([16, 32, 128][head] ?? 64) as 16 | 32 | 64 | 128),
+    budgetTokens: table((layer) => (layer === 0 ? 512 : 1536)),
+    measured: {
+      outputError: table(() => 0.1),
+      recall: table(() => 0.9),
+      errorByBlock: table(() => [0.1, 0.2, 0.3, 0.4]),
+      uniform: { outputError: 0.2, recall: 0.85 },
+      bytesPerToken: 1000,
+      uniformBytesPerToken: 1001,
+      queries: 32,
+    },
+    texts: [{ name: "a.txt", kind: "given", sha256: "cd".repeat(32), tokens: 6144 }],
+  };
+  change(profile);
+  return profile;
+}
+
+const codeOf = (run: () => unknown): string => {
+  try {
+    run();
+  } catch (error) {
+    return error instanceof ScholiaError ? `${error.code}: ${error.message}` : String(error);
+  }
+  return "no error";
+};
+
+describe("the head profile's file", () => {
+  test("is read as it was written", () => {
+    const text = formatHeadProfile(sample());
+    expect(parseHeadProfile(text, "p.json")).toEqual(sample());
+    // A row of a table is a line.
+    expect(text).toContain("[ 16, 32, 128 ]");
+  });
+
+  test("gives the engine shares of mean 1, layer by layer", () => {
+    const { blockTokens, budgetShare, digest, modelFingerprint } = engineProfile(sample());
+    expect(blockTokens).toEqual([16, 32, 128, 16, 32, 128]);
+    expect(budgetShare).toEqual([0.5, 0.5, 0.5, 1.5, 1.5, 1.5]);
+    expect(digest).toBe("mean-std");
+    expect(modelFingerprint).toBe(shape.fingerprint);
+  });
+
+  test.each<[string, (file: Record<string, unknown>) => void, RegExp]>([
+    ["another format", (file) => (file.format = "something"), /format/],
+    ["a later version", (file) => (file.version = 2), /version 2/],
+    ["a field too many", (file) => (file.extra = 1), /extra/],
+    ["a field missing", (file) => delete file.digest, /digest/],
+    ["an unknown digest", (file) => (file.digest = "median"), /digest/],
+    [
+      "a block size that is none",
+      (file) =>
+        (file.blockTokens = [
+          [16, 32, 48],
+          [16, 32, 64],
+        ]),
+      /blockTokens\.0\.2/,
+    ],
+    ["a row too few", (file) => (file.blockTokens = [[16, 32, 64]]), /blockTokens: 2 rows of 3/],
+    [
+      "a row too short",
+      (file) =>
+        (file.budgetTokens = [
+          [512, 512],
+          [512, 512, 512],
+        ]),
+      /budgetTokens/,
+    ],
+    [
+      "a budget of 0",
+      (file) =>
+        (file.budgetTokens = [
+          [0, 1, 1],
+          [1, 1, 1],
+        ]),
+      /budgetTokens\.0\.0/,
+    ],
+    [
+      "a budget that is no whole number",
+      (file) =>
+        (file.budgetTokens = [
+          [1.5, 1, 1],
+          [1, 1, 1],
+        ]),
+      /budgetTokens/,
+    ],
+    [
+      "a fingerprint that is none",
+      (file) => ((file.model as Record<string, unknown>).fingerprint = "xyz"),
+      /fingerprint/,
+    ],
+    ["an absurd shape", (file) => ((file.model as Record<string, unknown>).layers = 1e9), /layers/],
+    ["no texts", (file) => (file.texts = []), /texts/],
+  ])("is refused with %s", (_name, change, place) => {
+    const file = JSON.parse(JSON.stringify(sample())) as Record<string, unknown>;
+    change(file);
+    const error = codeOf(() => parseHeadProfile(JSON.stringify(file), "p.json"));
+    expect(error).toMatch(/^profile_broken: The head profile p\.json/);
+    expect(error).toMatch(place);
+  });
+
+  test("is refused when it is cut anywhere, or any byte is not JSON", () => {
+    const text = formatHeadProfile(sample());
+    fc.assert(
+      fc.property(fc.integer({ min: 0, max: text.trimEnd().length - 1 }), (length) => {
+        expect(codeOf(() => parseHeadProfile(text.slice(0, length), "p"))).toMatch(
+          /^profile_broken/,
+        );
+      }),
+      { numRuns: 200, seed: 6 },
+    );
+    for (const value of ["null", "[]", '"x"', "1", '{"version":1}', "[".repeat(100_000)]) {
+      expect(codeOf(() => parseHeadProfile(value, "p"))).toMatch(/^profile_broken/);
+    }
+  });
+
+  test("is refused for another model", () => {
+    expect(() => checkProfileFits(sample(), shape)).not.toThrow();
+    expect(codeOf(() => checkProfileFits(sample(), { ...shape, nLayers: 4 }))).toMatch(
+      /^profile_mismatch.*2 layers × 3 KV heads of 64; the model has 4 × 3 of 64/,
+    );
+    const other = { ...shape, fingerprint: "ef".repeat(32) };
+    expect(codeOf(() => checkProfileFits(sample(), other))).toMatch(
+      /^profile_mismatch.*other weights/,
+    );
+  });
+
+  test("is not needed: every head then has blocks of 32 and the same budget", () => {
+    expect(uniformProfile(shape)).toEqual({
+      modelFingerprint: "",
+      digest: "mean-std",
+      blockTokens: [32, 32, 32, 32, 32, 32],
+      budgetShare: [1, 1, 1, 1, 1, 1],
+    });
+  });
+});
+
+describe("finding a profile", () => {
+  let folder: string;
+  beforeEach(async () => {
+    folder = await mkdtemp(join(tmpdir(), "scholia-profiles-"));
+  });
+  afterEach(() => rm(folder, { recursive: true }));
+
+  test("goes by the weights, not by the file's name; damaged files are named", async () => {
+    await writeFile(join(folder, "a.json"), "{");
+    await writeFile(join(folder, "b.json"), formatHeadProfile(sample()));
+    const found = await findHeadProfile(shape.fingerprint, [join(folder, "absent"), folder]);
+    expect(found.profile?.name).toBe("sample");
+    expect(found.broken).toHaveLength(1);
+    expect((await findHeadProfile("00".repeat(32), [folder])).profile).toBeNull();
+  });
+
+  test("says why a file can't be read", async () => {
+    await expect(loadHeadProfile(join(folder, "none.json"))).rejects.toMatchObject({
+      code: "profile_broken",
+    });
+    await writeFile(join(folder, "big.json"), " ".repeat(9 * 1024 * 1024));
+    await expect(loadHeadProfile(join(folder, "big.json"))).rejects.toThrow(/larger/);
+  });
+});
