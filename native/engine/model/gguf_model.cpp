@@ -11,7 +11,9 @@
 #include <cstring>
 #include <map>
 
+extern "C" {
 #include "hash/sha256/sha256.h"
+}
 
 namespace scholia {
 namespace {
