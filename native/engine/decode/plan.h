@@ -10,7 +10,8 @@
 namespace scholia {
 
 // Always read: the first kSinkTokens tokens (at least one block) and the last
-// max(2 B, kLocalTokens) tokens with the unfinished block. They count in the budget.
+// max(2 B, kLocalTokens) tokens, from the start of the block in which they begin to the end of the
+// unfinished one. They count in the budget.
 inline constexpr int kSinkTokens = 64;
 inline constexpr int kLocalTokens = 128;
 
@@ -22,6 +23,10 @@ struct HeadPlan {
   int first_local_block = 0;
   int n_selected = 0;          // of n_free(); equal to n_free() means everything is read
   int n_free() const { return first_local_block - sink_blocks; }
+  int forced_tokens(int n_tokens) const { return n_tokens - n_free() * block_tokens; }
+  int tokens_read(int n_tokens) const {
+    return forced_tokens(n_tokens) + n_selected * block_tokens;
+  }
 };
 
 struct DecodePlan {
@@ -32,7 +37,10 @@ struct DecodePlan {
 
 // Shares out budget_tokens * n_heads tokens: head h gets its share, at least its forced tokens plus
 // one block, at most the context; what a head cannot use goes to the others in proportion to their
-// shares. Whole blocks. Mode::kDense reads all.
+// shares. Whole blocks; what is left of a head's last one goes to the next head. So the sum stays
+// within the budget, and less than one block below it, unless the forced tokens and one block per
+// head are more than the budget. Mode::kDense reads all. The profile has passed HeadProfile::check
+// for this shape. O(heads).
 DecodePlan make_decode_plan(const HeadProfile& profile, const KvShape& shape, Mode mode,
                             int budget_tokens, int n_tokens);
 
