@@ -1,11 +1,13 @@
 // Digests: a centroid vector c and a spread vector r for each kv_block, per (layer, KV head).
-// A pure function of the stored K (after rotary): no running accumulators, so truncate, fork, save
-// and restore need no code here.
+// A pure function of the stored K (after rotary), summed over ascending tokens in f32: no running
+// accumulators, so truncate, fork, save and restore are one code path.
 //
 // Groups of kDigestGroupTokens tokens close together. A closed group is quantised to INT4,
 // asymmetric, per channel: x = s * u + z with u in 0..15, z = min, s = (max - min) / 15 over the
-// group's blocks, separately for c and r, s and z stored as f16 (AB-Sparse, arXiv 2605.12110). The
-// open group stays f16. Blocks that are not full have no digest.
+// group's blocks, separately for c and r, s and z stored as f16 (AB-Sparse, arXiv 2605.12110);
+// u = floor((x - z) / s + 1/2), with s and z as stored, clamped; a constant channel has s = 0 and
+// u = 0. Quantised from f32 digests, computed again from K. The open group stays f16. Blocks that
+// are not full have no digest.
 //
 // Layout of a group, one contiguous buffer. Head h (layer-major) with block size B has
 // n = kDigestGroupTokens / B blocks:
@@ -51,9 +53,12 @@ using DigestGroup = std::vector<uint8_t>;
 // The digests of one sequence: closed groups, then the open one.
 class Digests {
  public:
-  // Brings the digests up to view.n_tokens, building what is missing from the stored K. Cheap when
-  // nothing closed since. Forgets what lies beyond view.n_tokens.
+  // Brings the digests up to view.n_tokens, building what is missing from the stored K. Costs next
+  // to nothing when no block closed since. Forgets what lies beyond view.n_tokens.
   void update(const DigestLayout& layout, const KvPages& pages, const KvView& view);
+  // Forgets what lies beyond n_tokens: needed when tokens there are replaced by others before the
+  // next update sees the shorter sequence.
+  void truncate(int n_tokens);
   void clear();
 
   int n_tokens() const { return n_tokens_; }
