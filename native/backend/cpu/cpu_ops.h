@@ -8,11 +8,16 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "engine/kv/digests.h"
 #include "engine/kv/kv_pages.h"
 
 namespace scholia {
+
+// What the functions take at most; a backend refuses models beyond it. D is a multiple of 16.
+inline constexpr int kMaxHeadDim = 256;
+inline constexpr int kMaxQueryHeadsPerKv = 32;
 
 // K and V of one head's layer as pages: token t of head h at
 // k[(pages[t / 16] * n_kv_heads + kv_head) * 16 * D + (t % 16) * D].
@@ -43,6 +48,17 @@ struct TokenRun {
 // from selection or from "all".
 inline constexpr int kPieceTokens = 512;
 
+// Ordered runs cut into pieces: piece p owns runs [first_run[p], first_run[p + 1]). Adjacent runs
+// need not be joined first: the same tokens in the same order make the same bits. Only the last run
+// may end inside a KV page. The vectors keep their room, so a reused object does not allocate.
+struct Pieces {
+  std::vector<TokenRun> runs;
+  std::vector<int> first_run;
+
+  int count() const { return first_run.empty() ? 0 : int(first_run.size()) - 1; }
+  void cut(const TokenRun* ordered, int n_runs);
+};
+
 // Scores of the kv_blocks [first_block, first_block + n_blocks) of one head against its G queries:
 // scores[g * score_stride + b - first_block] = (c_b . q_g + r_b . |q_g|) / sqrt(D).
 // head_idx = layer * n_kv_heads + kv_head. q: [G][D] f32, after rotary.
@@ -56,7 +72,7 @@ void reduce_scores(const float* scores, size_t score_stride, int n_q_heads_per_k
                    float* out);
 
 // The n_selected blocks of the highest reduced score, ascending indices; ties go to the lower
-// index. NaN ranks lowest. scratch: [n_blocks] ints.
+// index. NaN ranks lowest. 0 <= n_selected <= n_blocks. scratch: [n_blocks] ints.
 void select_kv_blocks(const float* reduced, int n_blocks, int n_selected, int* selected,
                       int* scratch);
 
@@ -69,12 +85,14 @@ struct PartialState {
 };
 
 // Attends n_runs runs (at most kPieceTokens tokens in total). page_mass, when not null, receives
-// for each 16-token KV page touched, in order, G pairs (maximum, sum) for the trace.
+// for each 16-token KV page touched, in order, G pairs (maximum, sum of e^(score - maximum)) for
+// the trace: [pages][G][2]; the page's share of the attention is sum * e^(maximum - lse).
 void attend_piece(const KvLayer& kv, int kv_head, const float* q, int n_q_heads_per_kv,
                   const TokenRun* runs, int n_runs, const PartialState& out, float* page_mass);
 
 // Merges n_pieces states in order into out [G][D] (normalised). lse [G] natural log-sum-exp, may be
-// null. States are laid out consecutively: m [n][G], l [n][G], o [n][G][D].
+// null. States are laid out consecutively: m [n][G], l [n][G], o [n][G][D]. Where all states are
+// empty (or there are none), out is 0 and lse -inf.
 void merge_states(const float* m, const float* l, const float* o, int n_pieces,
                   int n_q_heads_per_kv, int head_dim, float* out, float* lse);
 
@@ -87,6 +105,8 @@ inline constexpr int kPrefillTileTokens = 32;
 // query heads. Row i is at position first_position + i and attends positions <= its own.
 // q: [rows of the chunk][n_q_heads][D] f32 (row stride q_stride floats; this head's group starts at
 // q + kv_head * G * D), out: same layout with out_stride. workspace: prefill_workspace_floats().
+// Reads no slot of the pages beyond the position row_end - 1. A row's bits depend on its query and
+// the K and V up to its position alone: not on the chunk, and not on row_begin and row_end.
 void prefill_attend(const KvLayer& kv, int kv_head, const float* q, size_t q_stride,
                     int n_q_heads_per_kv, int first_position, int row_begin, int row_end,
                     float* out, size_t out_stride, float* workspace);
@@ -96,5 +116,7 @@ size_t prefill_workspace_floats(int n_q_heads_per_kv, int head_dim);
 const char* cpu_ops_variant();
 // For tests: force a variant; false when this machine does not have it.
 bool force_cpu_ops_variant(const char* name);
+// For tests: y[i] = e^x[i] as the softmax computes it, within 2 units in the last place.
+void exp_f32(const float* x, float* y, int n);
 
 }  // namespace scholia

@@ -42,7 +42,10 @@ inline F32 load_first(const float* x, int n, float fill) {
   const __m256i mask = first_lanes(n);
   return _mm256_blendv_ps(splat(fill), _mm256_maskload_ps(x, mask), _mm256_castsi256_ps(mask));
 }
-inline void store_first(float* x, F32 v, int n) { _mm256_maskstore_ps(x, first_lanes(n), v); }
+inline void store_first(float* x, F32 v, int n) {
+  if (n >= kLanes) return store(x, v);  // the masked store is microcode on some processors
+  _mm256_maskstore_ps(x, first_lanes(n), v);
+}
 
 inline float sum_lanes(F32 v) {
   __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));

@@ -1,9 +1,8 @@
 // Vectors of 4 floats in plain C++: what every compiler understands. See simd.h.
 #pragma once
 
-#include <cmath>
-#include <cstdint>
-#include <cstring>
+#include <stdint.h>
+#include <string.h>
 
 namespace scholia {
 namespace {
@@ -36,10 +35,10 @@ inline F32 operator*(F32 a, F32 b) {
 
 inline F32 load(const float* x) {
   F32 v;
-  std::memcpy(&v, x, sizeof(v));
+  memcpy(&v, x, sizeof(v));
   return v;
 }
-inline void store(float* x, F32 v) { std::memcpy(x, &v, sizeof(v)); }
+inline void store(float* x, F32 v) { memcpy(x, &v, sizeof(v)); }
 inline F32 splat(float x) { return F32{x, x, x, x}; }
 inline F32 add(F32 a, F32 b) { return a + b; }
 inline F32 sub(F32 a, F32 b) { return a - b; }
@@ -65,7 +64,7 @@ inline F32 times_power_of_two(F32 a, F32 n) {
     const int half = whole >> 1;
     const uint32_t bits[2] = {uint32_t(half + 127) << 23, uint32_t(whole - half + 127) << 23};
     float power[2];
-    std::memcpy(power, bits, sizeof(power));
+    memcpy(power, bits, sizeof(power));
     a[i] = a[i] * power[0] * power[1];
   }
   return a;
@@ -94,16 +93,16 @@ inline float f32_from_f16(uint16_t h) {
   const bool finite = (h & 0x7C00) != 0x7C00;
   uint32_t bits = finite ? magnitude : magnitude | 0x7F800000U;
   float x;
-  std::memcpy(&x, &bits, sizeof(x));
+  memcpy(&x, &bits, sizeof(x));
   if (finite) x *= 0x1p112F;
-  std::memcpy(&bits, &x, sizeof(x));
+  memcpy(&bits, &x, sizeof(x));
   bits |= uint32_t(h & 0x8000) << 16;
-  std::memcpy(&x, &bits, sizeof(x));
+  memcpy(&x, &bits, sizeof(x));
   return x;
 }
 inline uint16_t f16_from_f32(float x) {
   uint32_t bits;
-  std::memcpy(&bits, &x, sizeof(x));
+  memcpy(&bits, &x, sizeof(x));
   const uint32_t sign = (bits >> 16) & 0x8000;
   bits &= 0x7FFFFFFF;
   if (bits > 0x7F800000U) return uint16_t(sign | 0x7E00);   // NaN
@@ -111,9 +110,9 @@ inline uint16_t f16_from_f32(float x) {
   if (bits < 0x38800000U) {
     // Subnormal: the addition leaves just the bits that a half has, rounded to nearest even.
     float magnitude;
-    std::memcpy(&magnitude, &bits, sizeof(x));
+    memcpy(&magnitude, &bits, sizeof(x));
     magnitude += 0.5F;
-    std::memcpy(&bits, &magnitude, sizeof(x));
+    memcpy(&bits, &magnitude, sizeof(x));
     return uint16_t(sign | (bits - 0x3F000000U));
   }
   bits += 0xFFF + ((bits >> 13) & 1);

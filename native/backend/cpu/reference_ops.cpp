@@ -1,0 +1,165 @@
+#include "backend/cpu/reference_ops.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace scholia::reference {
+namespace {
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+}
+
+double f32_from_f16(f16 bits) {
+  const double sign = bits & 0x8000 ? -1.0 : 1.0;
+  const int exponent = (bits >> 10) & 31;
+  const int fraction = bits & 1023;
+  if (exponent == 31) return fraction ? std::nan("") : sign * kInfinity;
+  if (exponent == 0) return sign * std::ldexp(fraction, -24);
+  return sign * std::ldexp(1024 + fraction, exponent - 25);
+}
+
+f16 f16_from_f32(float x) {
+  const f16 sign = std::signbit(x) ? 0x8000 : 0;
+  if (std::isnan(x)) return sign | 0x7E00;
+  const double magnitude = std::fabs(double(x));
+  // The step between neighbouring halves at this magnitude.
+  const int exponent = std::max(magnitude > 0 ? std::ilogb(magnitude) : -14, -14);
+  if (exponent > 15) return sign | 0x7C00;
+  const long steps = std::lrint(std::ldexp(magnitude, 10 - exponent));  // ties to even
+  // A normal number has 1024 <= steps <= 2048, where 2048 carries into the exponent; 16 + 15 is
+  // infinity, as it should be.
+  return f16(sign + (steps < 1024 ? steps : (long(exponent + 15) << 10) + steps - 1024));
+}
+
+std::vector<float> gather(const KvLayer& kv, const f16* pool, int kv_head,
+                          const std::vector<int>& tokens) {
+  std::vector<float> rows;
+  for (int token : tokens) {
+    const size_t page = kv.pages[token / 16];
+    const f16* row = pool + ((page * kv.n_kv_heads + kv_head) * 16 + token % 16) * kv.head_dim;
+    for (int d = 0; d < kv.head_dim; d++) rows.push_back(float(f32_from_f16(row[d])));
+  }
+  return rows;
+}
+
+double attend(const float* q, const float* k, const float* v, int n, int head_dim, double* out) {
+  std::fill(out, out + head_dim, 0.0);
+  if (n == 0) return -kInfinity;
+  std::vector<double> score(n);
+  for (int t = 0; t < n; t++) {
+    double dot = 0;
+    for (int d = 0; d < head_dim; d++) dot += double(q[d]) * k[size_t(t) * head_dim + d];
+    score[t] = dot / std::sqrt(double(head_dim));
+  }
+  const double top = *std::max_element(score.begin(), score.end());
+  double sum = 0;
+  for (int t = 0; t < n; t++) {
+    const double weight = std::exp(score[t] - top);
+    sum += weight;
+    for (int d = 0; d < head_dim; d++) out[d] += weight * v[size_t(t) * head_dim + d];
+  }
+  for (int d = 0; d < head_dim; d++) out[d] /= sum;
+  return top + std::log(sum);
+}
+
+void attend_tokens(const KvLayer& kv, int kv_head, const float* q, int n_q_heads_per_kv,
+                   const std::vector<int>& tokens, float* out, float* lse) {
+  const std::vector<float> k = gather(kv, kv.k, kv_head, tokens);
+  const std::vector<float> v = gather(kv, kv.v, kv_head, tokens);
+  std::vector<double> row(kv.head_dim);
+  for (int g = 0; g < n_q_heads_per_kv; g++) {
+    const double log_sum = attend(q + size_t(g) * kv.head_dim, k.data(), v.data(),
+                                  int(tokens.size()), kv.head_dim, row.data());
+    std::copy(row.begin(), row.end(), out + size_t(g) * kv.head_dim);
+    if (lse) lse[g] = float(log_sum);
+  }
+}
+
+void prefill_attend(const KvLayer& kv, int kv_head, const float* q, size_t q_stride,
+                    int n_q_heads_per_kv, int first_position, int row_begin, int row_end,
+                    float* out, size_t out_stride) {
+  const size_t group = size_t(kv_head) * n_q_heads_per_kv * kv.head_dim;
+  for (int row = row_begin; row < row_end; row++) {
+    std::vector<int> tokens(first_position + row + 1);
+    for (size_t t = 0; t < tokens.size(); t++) tokens[t] = int(t);
+    attend_tokens(kv, kv_head, q + row * q_stride + group, n_q_heads_per_kv, tokens,
+                  out + row * out_stride + group, nullptr);
+  }
+}
+
+double score_digest(const double* c, const double* r, const float* q, int head_dim) {
+  double score = 0;
+  for (int d = 0; d < head_dim; d++) score += c[d] * q[d] + r[d] * std::fabs(q[d]);
+  return score / std::sqrt(double(head_dim));
+}
+
+void read_closed_record(const f16* scale, const uint8_t* record, int head_dim, double* c,
+                        double* r) {
+  const int half = head_dim / 2;
+  for (int d = 0; d < head_dim; d++) {
+    const int shift = d < half ? 0 : 4;
+    const int u_c = (record[d % half] >> shift) & 15;
+    const int u_r = (record[half + d % half] >> shift) & 15;
+    c[d] = f32_from_f16(scale[d]) * u_c + f32_from_f16(scale[head_dim + d]);
+    r[d] = f32_from_f16(scale[2 * head_dim + d]) * u_r + f32_from_f16(scale[3 * head_dim + d]);
+  }
+}
+
+void read_open_record(const f16* record, int head_dim, double* c, double* r) {
+  for (int d = 0; d < head_dim; d++) {
+    c[d] = f32_from_f16(record[d]);
+    r[d] = f32_from_f16(record[head_dim + d]);
+  }
+}
+
+void reduce_scores(const float* scores, size_t score_stride, int n_q_heads_per_kv, int n_blocks,
+                   double* out) {
+  std::fill(out, out + n_blocks, 0.0);
+  for (int g = 0; g < n_q_heads_per_kv; g++) {
+    const float* s = scores + g * score_stride;
+    const double top = n_blocks ? *std::max_element(s, s + n_blocks) : 0.0;
+    double sum = 0;
+    for (int b = 0; b < n_blocks; b++) sum += std::exp(s[b] - top);
+    for (int b = 0; b < n_blocks; b++) out[b] += std::exp(s[b] - top) / sum / n_q_heads_per_kv;
+  }
+}
+
+std::vector<int> select_kv_blocks(const float* reduced, int n_blocks, int n_selected) {
+  std::vector<int> order(n_blocks);
+  for (int b = 0; b < n_blocks; b++) order[b] = b;
+  auto rank = [&](int b) {
+    return std::isnan(reduced[b]) ? -std::numeric_limits<float>::infinity() : reduced[b];
+  };
+  std::stable_sort(order.begin(), order.end(), [&](int a, int b) {
+    const bool a_nan = std::isnan(reduced[a]), b_nan = std::isnan(reduced[b]);
+    return a_nan == b_nan ? rank(a) > rank(b) : b_nan;
+  });
+  order.resize(n_selected);
+  std::sort(order.begin(), order.end());
+  return order;
+}
+
+void merge_states(const float* m, const float* l, const float* o, int n_pieces,
+                  int n_q_heads_per_kv, int head_dim, float* out, float* lse) {
+  const int n_heads = n_q_heads_per_kv;
+  for (int g = 0; g < n_heads; g++) {
+    double top = -kInfinity;
+    for (int i = 0; i < n_pieces; i++) top = std::max(top, double(m[i * n_heads + g]));
+    double sum = 0;
+    std::vector<double> row(head_dim, 0.0);
+    for (int i = 0; i < n_pieces; i++) {
+      if (l[i * n_heads + g] == 0) continue;
+      const double weight = std::exp(m[i * n_heads + g] - top);
+      sum += weight * l[i * n_heads + g];
+      for (int d = 0; d < head_dim; d++) {
+        row[d] += weight * o[(size_t(i) * n_heads + g) * head_dim + d];
+      }
+    }
+    for (int d = 0; d < head_dim; d++) {
+      out[size_t(g) * head_dim + d] = sum == 0 ? 0.0F : float(row[d] / sum);
+    }
+    if (lse) lse[g] = sum == 0 ? -std::numeric_limits<float>::infinity() : float(top + std::log(sum));
+  }
+}
+
+}  // namespace scholia::reference
