@@ -9,7 +9,7 @@ import { ScholiaError } from "../../contract/errors.ts";
 
 export const blockSizes = [16, 32, 64, 128] as const;
 export const uniformBlockTokens = 32;
-export const digestKinds = ["mean-std", "quest", "arkvale"] as const;
+export const digestKinds = ["mean_std", "quest", "arkvale"] as const;
 export type DigestKind = (typeof digestKinds)[number];
 
 export const profileFormat = "scholia head profile";
@@ -76,8 +76,8 @@ export type HeadProfile = z.infer<typeof headProfileSchema>;
 /** The model facts that a profile must fit. */
 export interface ModelShape {
   fingerprint: string;
-  nLayers: number;
-  nKvHeads: number;
+  layers: number;
+  kvHeads: number;
   headDim: number;
 }
 
@@ -148,10 +148,10 @@ export async function loadHeadProfile(path: string): Promise<HeadProfile> {
 /** @throws ScholiaError `profile_mismatch` when the profile was made for another model. */
 export function checkProfileFits(profile: HeadProfile, model: ModelShape): void {
   const { layers, kvHeads, headDim, fingerprint, name } = profile.model;
-  const remedy = "Calibrate this model (scholia calibrate) or leave --profile away.";
-  if (layers !== model.nLayers || kvHeads !== model.nKvHeads || headDim !== model.headDim) {
+  const remedy = "Calibrate this model (scholia calibrate) or use --profile uniform.";
+  if (layers !== model.layers || kvHeads !== model.kvHeads || headDim !== model.headDim) {
     const made = `${layers} layers × ${kvHeads} KV heads of ${headDim}`;
-    const has = `${model.nLayers} × ${model.nKvHeads} of ${model.headDim}`;
+    const has = `${model.layers} × ${model.kvHeads} of ${model.headDim}`;
     throw new ScholiaError(
       "profile_mismatch",
       `The head profile "${profile.name}" is for ${made}; the model has ${has}. ${remedy}`,
@@ -180,10 +180,10 @@ export function engineProfile(profile: HeadProfile): EngineHeadProfile {
 
 /** Blocks of 32 tokens and the same budget for every head: what a model without a profile gets. */
 export function uniformProfile(model: ModelShape): EngineHeadProfile {
-  const heads = model.nLayers * model.nKvHeads;
+  const heads = model.layers * model.kvHeads;
   return {
     modelFingerprint: "",
-    digest: "mean-std",
+    digest: "mean_std",
     blockTokens: Array<number>(heads).fill(uniformBlockTokens),
     budgetShare: Array<number>(heads).fill(1),
   };

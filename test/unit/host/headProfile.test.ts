@@ -15,7 +15,7 @@ import {
   uniformProfile,
 } from "../../../host/models/headProfile.ts";
 
-const shape = { fingerprint: "ab".repeat(32), nLayers: 2, nKvHeads: 3, headDim: 64 };
+const shape = { fingerprint: "ab".repeat(32), layers: 2, kvHeads: 3, headDim: 64 };
 
 function sample(change: (profile: HeadProfile) => void = () => {}): HeadProfile {
   const table = <T>(value: (layer: number, head: number) => T) =>
@@ -25,7 +25,7 @@ function sample(change: (profile: HeadProfile) => void = () => {}): HeadProfile 
     version: 1,
     name: "sample",
     model: { name: "a model", fingerprint: shape.fingerprint, layers: 2, kvHeads: 3, headDim: 64 },
-    digest: "mean-std",
+    digest: "mean_std",
     reference: { contextTokens: 6144, budgetTokens: 1024 },
     blockTokens: table((_layer, head) => ([16, 32, 128][head] ?? 64) as 16 | 32 | 64 | 128),
     budgetTokens: table((layer) => (layer === 0 ? 512 : 1536)),
@@ -65,7 +65,7 @@ describe("the head profile's file", () => {
     const { blockTokens, budgetShare, digest, modelFingerprint } = engineProfile(sample());
     expect(blockTokens).toEqual([16, 32, 128, 16, 32, 128]);
     expect(budgetShare).toEqual([0.5, 0.5, 0.5, 1.5, 1.5, 1.5]);
-    expect(digest).toBe("mean-std");
+    expect(digest).toBe("mean_std");
     expect(modelFingerprint).toBe(shape.fingerprint);
   });
 
@@ -144,7 +144,7 @@ describe("the head profile's file", () => {
 
   test("is refused for another model", () => {
     expect(() => checkProfileFits(sample(), shape)).not.toThrow();
-    expect(codeOf(() => checkProfileFits(sample(), { ...shape, nLayers: 4 }))).toMatch(
+    expect(codeOf(() => checkProfileFits(sample(), { ...shape, layers: 4 }))).toMatch(
       /^profile_mismatch.*2 layers × 3 KV heads of 64; the model has 4 × 3 of 64/,
     );
     const other = { ...shape, fingerprint: "ef".repeat(32) };
@@ -156,7 +156,7 @@ describe("the head profile's file", () => {
   test("is not needed: every head then has blocks of 32 and the same budget", () => {
     expect(uniformProfile(shape)).toEqual({
       modelFingerprint: "",
-      digest: "mean-std",
+      digest: "mean_std",
       blockTokens: [32, 32, 32, 32, 32, 32],
       budgetShare: [1, 1, 1, 1, 1, 1],
     });
