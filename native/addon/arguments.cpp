@@ -1,0 +1,224 @@
+#include "addon/arguments.h"
+
+#include <algorithm>
+#include <cmath>
+#include <sstream>
+
+#include "addon/js_error.h"
+
+namespace scholia {
+namespace {
+
+constexpr size_t kShownCharacters = 60;
+
+// A value as a message shows it: short, and never by calling into JS.
+std::string describe(const Napi::Value& value) {
+  switch (value.Type()) {
+    case napi_undefined: return "undefined";
+    case napi_null: return "null";
+    case napi_boolean: return value.As<Napi::Boolean>().Value() ? "true" : "false";
+    case napi_number: {
+      std::ostringstream text;
+      text.precision(17);
+      text << value.As<Napi::Number>().DoubleValue();
+      return "the number " + text.str();
+    }
+    case napi_string: {
+      const std::u16string text = value.As<Napi::String>().Utf16Value();
+      const auto shown = Napi::String::New(value.Env(), text.substr(0, kShownCharacters));
+      return "the string \"" + shown.Utf8Value() + (text.size() > kShownCharacters ? "…\"" : "\"");
+    }
+    case napi_function: return "a function";
+    case napi_symbol: return "a symbol";
+    case napi_bigint: return "a bigint";
+    default: break;
+  }
+  if (value.IsArray()) return "an array";
+  if (value.IsTypedArray()) return "a typed array of another kind";
+  return "an object";
+}
+
+std::string bounds(double min, double max) {
+  std::ostringstream text;
+  text.precision(17);
+  text << " from " << min << " to " << max;
+  return text.str();
+}
+
+const std::vector<std::pair<std::string_view, Mode>> kModes = {
+    {"ab-sparse", Mode::kAbSparse}, {"dense", Mode::kDense}};
+const std::vector<std::pair<std::string_view, TraceDetail>> kTraceDetails = {
+    {"none", TraceDetail::kNone}, {"counts", TraceDetail::kCounts}, {"mass", TraceDetail::kMass}};
+const std::vector<std::pair<std::string_view, Device>> kDevices = {
+    {"auto", Device::kAuto}, {"cpu", Device::kCpu}, {"cuda", Device::kCuda}};
+const std::vector<std::pair<std::string_view, DigestKind>> kDigests = {
+    {"mean_std", DigestKind::kMeanStd}, {"quest", DigestKind::kQuest},
+    {"arkvale", DigestKind::kArkVale}};
+
+TraceDetail read_decode_options(const Options& from, DecodeOptions& into) {
+  into.mode = from.get("mode").choice(kModes, into.mode);
+  into.budget_tokens = int(from.get("budgetTokens").integer(1, kMaxInt, into.budget_tokens));
+  const auto trace = from.get("trace").choice(kTraceDetails, TraceDetail::kNone);
+  into.trace_mass = trace == TraceDetail::kMass;
+  return trace;
+}
+
+}  // namespace
+
+void Argument::refuse(std::string_view expectation) const {
+  throw js_error(value_.Env(), {ErrorCode::kInvalidArgument,
+                                name_ + " must be " + std::string(expectation) + ", but is " +
+                                    describe(value_)});
+}
+
+std::string Argument::text() const {
+  if (!value_.IsString()) refuse("a string");
+  return value_.As<Napi::String>().Utf8Value();
+}
+
+std::string Argument::path() const {
+  std::string path = text();
+  if (path.empty() || path.find('\0') != std::string::npos) refuse("a path");
+  return path;
+}
+
+bool Argument::boolean() const {
+  if (!value_.IsBoolean()) refuse("true or false");
+  return value_.As<Napi::Boolean>().Value();
+}
+
+int64_t Argument::integer(int64_t min, int64_t max) const {
+  const double number = value_.IsNumber() ? value_.As<Napi::Number>().DoubleValue() : std::nan("");
+  if (!(number >= double(min) && number <= double(max)) || number != std::floor(number)) {
+    refuse("a whole number" + bounds(double(min), double(max)));
+  }
+  return int64_t(number);
+}
+
+double Argument::number(double min, double max) const {
+  const double number = value_.IsNumber() ? value_.As<Napi::Number>().DoubleValue() : std::nan("");
+  if (!(number >= min && number <= max)) refuse("a number" + bounds(min, max));
+  return number;
+}
+
+template <typename Array>
+auto Argument::elements(napi_typedarray_type type, std::string_view type_name) const {
+  if (!value_.IsTypedArray() || value_.As<Napi::TypedArray>().TypedArrayType() != type) {
+    refuse(type_name);
+  }
+  const auto array = value_.As<Array>();
+  const auto* data = array.Data();
+  return std::vector(data, data + array.ElementLength());
+}
+
+std::vector<int32_t> Argument::int32s() const {
+  return elements<Napi::Int32Array>(napi_int32_array, "an Int32Array");
+}
+
+std::vector<uint16_t> Argument::uint16s() const {
+  return elements<Napi::Uint16Array>(napi_uint16_array, "a Uint16Array");
+}
+
+std::vector<float> Argument::floats() const {
+  return elements<Napi::Float32Array>(napi_float32_array, "a Float32Array");
+}
+
+Napi::Function Argument::function() const {
+  if (!value_.IsFunction()) refuse("a function");
+  return value_.As<Napi::Function>();
+}
+
+Napi::FunctionReference Argument::optional_function() const {
+  return given() ? Napi::Persistent(function()) : Napi::FunctionReference();
+}
+
+Options::Options(const Argument& argument, std::initializer_list<std::string_view> known)
+    : name_(argument.name()), env_(argument.value().Env()) {
+  if (!argument.given()) return;
+  if (!argument.value().IsObject() || argument.value().IsArray() || argument.value().IsFunction()) {
+    argument.refuse("an object of options");
+  }
+  object_ = argument.value().As<Napi::Object>();
+  const Napi::Array names = object_.GetPropertyNames();
+  for (uint32_t i = 0; i < names.Length(); ++i) {
+    const std::string name = names.Get(i).As<Napi::String>().Utf8Value();
+    if (std::ranges::find(known, name) != known.end()) continue;
+    std::string message = name_ + " has no option \"" + name + "\"; it knows";
+    for (const auto& word : known) message += " " + std::string(word);
+    throw js_error(env_, {ErrorCode::kInvalidArgument, message});
+  }
+}
+
+Argument Options::get(std::string_view name) const {
+  const auto value = object_.IsEmpty() ? env_.Undefined() : object_.Get(std::string(name));
+  return {value, name_ + "." + std::string(name)};
+}
+
+EngineConfig engine_config(const Argument& argument) {
+  const Options from(argument, {"modelPath", "device", "threads", "chunkTokens", "kvPoolBytes",
+                                "storeDir"});
+  EngineConfig config;
+  config.model_path = from.get("modelPath").path();
+  config.device = from.get("device").choice(kDevices, config.device);
+  config.n_threads = int(from.get("threads").integer(0, 4096, config.n_threads));
+  config.chunk_tokens = int(from.get("chunkTokens").integer(1, kMaxInt, config.chunk_tokens));
+  config.kv_pool_bytes = size_t(from.get("kvPoolBytes").integer(0, kMaxSafeInteger, 0));
+  if (from.get("storeDir").given()) config.store_dir = from.get("storeDir").path();
+  return config;
+}
+
+HeadProfile head_profile(const Argument& argument) {
+  if (!argument.given()) argument.refuse("a head profile");
+  const Options from(argument, {"modelFingerprint", "digest", "blockTokens", "budgetShare"});
+  HeadProfile profile;
+  profile.model_fingerprint = from.get("modelFingerprint").text();
+  profile.digest = from.get("digest").choice(kDigests);
+  profile.block_tokens = from.get("blockTokens").uint16s();
+  profile.budget_share = from.get("budgetShare").floats();
+  return profile;
+}
+
+PrefillOptions prefill_options(const Argument& argument) {
+  const Options from(argument, {"persist", "wantLogits"});
+  PrefillOptions options;
+  options.persist = from.get("persist").boolean(options.persist);
+  options.want_logits = from.get("wantLogits").boolean(options.want_logits);
+  return options;
+}
+
+DecodeRequest decode_request(const Argument& argument) {
+  const Options from(argument, {"mode", "budgetTokens", "trace"});
+  DecodeRequest request;
+  request.trace = read_decode_options(from, request.options);
+  return request;
+}
+
+GenerateRequest generate_request(const Argument& argument) {
+  const Options from(argument, {"mode", "budgetTokens", "trace", "maxTokens", "temperature", "topK",
+                                "topP", "minP", "seed"});
+  GenerateRequest request;
+  request.trace = read_decode_options(from, request.options.decode);
+  request.options.max_tokens =
+      int(from.get("maxTokens").integer(1, kMaxInt, request.options.max_tokens));
+  SamplingOptions& sampling = request.options.sampling;
+  sampling.temperature = float(from.get("temperature").number(0, 100, sampling.temperature));
+  sampling.top_k = int(from.get("topK").integer(0, kMaxInt, sampling.top_k));
+  sampling.top_p = float(from.get("topP").number(0, 1, sampling.top_p));
+  sampling.min_p = float(from.get("minP").number(0, 1, sampling.min_p));
+  sampling.seed =
+      uint32_t(from.get("seed").integer(0, std::numeric_limits<uint32_t>::max(), sampling.seed));
+  return request;
+}
+
+MeasureRequest measure_request(const Argument& argument) {
+  if (!argument.given()) argument.refuse("an object of options");
+  const Options from(argument, {"tailTokens", "queries", "blockTokens", "budgetTokens"});
+  MeasureRequest request;
+  request.tail_tokens = int(from.get("tailTokens").integer(1, kMaxInt));
+  request.n_queries = int(from.get("queries").integer(1, kMaxInt));
+  request.block_tokens = from.get("blockTokens").int32s();
+  request.budget_tokens = from.get("budgetTokens").int32s();
+  return request;
+}
+
+}  // namespace scholia
