@@ -46,14 +46,16 @@ class ScholiaAddon final : public Napi::Addon<ScholiaAddon> {
   ScholiaAddon(Napi::Env env, Napi::Object exports)
       : shared_(std::make_shared<EngineObject::Shared>()) {
     shared_->queue = std::make_shared<JsQueue>(env);
-    env.AddCleanupHook([](ScholiaAddon* addon) { addon->end(); }, this);
-    end_engines_on_exit(env);
     DefineAddon(exports, {InstanceMethod<&ScholiaAddon::initialise>("initialise"),
                           InstanceMethod<&ScholiaAddon::inspect_model>("inspectModel"),
                           InstanceMethod<&ScholiaAddon::error_codes>("errorCodes"),
                           InstanceMethod<&ScholiaAddon::version>("version"),
                           InstanceValue("Engine", EngineObject::define(env, shared_.get()),
                                         napi_enumerable)});
+    end_engines_on_exit(env);
+    // Last: whatever throws before (a worker that is told to stop while it loads the module) frees
+    // this object, and the hook must not find it gone.
+    env.AddCleanupHook([](ScholiaAddon* addon) { addon->end(); }, this);
   }
 
  private:
@@ -61,18 +63,18 @@ class ScholiaAddon final : public Napi::Addon<ScholiaAddon> {
   void end_engines_on_exit(Napi::Env env) {
     const auto process = env.Global().Get("process").As<Napi::Object>();
     const auto listener =
-        Napi::Function::New(env, [this](const Napi::CallbackInfo&) { end_engines(); }, "endEngines");
+        Napi::Function::New(env, [shared = shared_](const Napi::CallbackInfo&) { end_engines(*shared); });
     process.Get("once").As<Napi::Function>().Call(process, {Napi::String::New(env, "exit"), listener});
   }
 
-  void end_engines() {
-    for (EngineObject* engine : shared_->engines) engine->begin_to_end();
-    for (EngineObject* engine : shared_->engines) engine->end();
+  static void end_engines(const EngineObject::Shared& shared) {
+    for (EngineObject* engine : shared.engines) engine->begin_to_end();
+    for (EngineObject* engine : shared.engines) engine->end();
   }
 
   // The environment ends.
   void end() {
-    end_engines();
+    end_engines(*shared_);
     for (EngineObject* engine : shared_->engines) engine->forget_jobs();
     log_sink_.reset();
     on_log_.Reset();
@@ -93,8 +95,10 @@ class ScholiaAddon final : public Napi::Addon<ScholiaAddon> {
   }
 
   std::shared_ptr<const LogSink> make_log_sink() {
-    return std::make_shared<const LogSink>([this](int level, std::string_view text) {
-      shared_->queue->post([this, level, text = std::string(text)](Napi::Env env) {
+    // Other threads may still be in here when this object goes: they touch the queue only.
+    return std::make_shared<const LogSink>([this, queue = shared_->queue](int level,
+                                                                          std::string_view text) {
+      queue->post([this, level, text = std::string(text)](Napi::Env env) {
         if (on_log_.IsEmpty()) return;
         on_log_.Call({Napi::Number::New(env, level), Napi::String::New(env, text)});
       });
