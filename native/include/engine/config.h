@@ -18,7 +18,7 @@ enum class Device : uint8_t { kAuto, kCpu, kCuda };
 enum class Mode : uint8_t { kDense, kAbSparse };
 
 struct EngineConfig {
-  std::string model_path;
+  std::string model_path = "";
   Device device = Device::kAuto;
   int n_threads = 0;           // 0: the machine's cores
   int chunk_tokens = 512;      // prompt tokens per prefill step; part of a read's identity

@@ -1,0 +1,329 @@
+// The same tokens give the same bits, however a sequence came about: forked, truncated, saved and
+// restored, stopped and continued. On the real small model.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <random>
+
+#include "models.h"
+
+namespace scholia::test {
+namespace {
+
+constexpr int kChunk = 64;
+constexpr int kDocument = 1300;  // a whole run on disk, and a shorter one; ends inside a KV page
+constexpr int kQuestion = 21;
+constexpr int kAnswer = 6;
+constexpr DecodeOptions kSparse{Mode::kAbSparse, 320, false};
+
+using Logits = std::vector<std::vector<float>>;
+
+class TemporaryFolder {
+ public:
+  TemporaryFolder() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "scholia_XXXXXX").string();
+    path_ = mkdtemp(pattern.data());
+  }
+  ~TemporaryFolder() { std::filesystem::remove_all(path_); }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+HeadProfile random_profile(const Engine& engine, uint32_t seed) {
+  std::mt19937 random(seed);
+  HeadProfile profile =
+      HeadProfile::uniform(engine.model().n_layers, engine.model().n_kv_heads);
+  float sum = 0;
+  for (size_t h = 0; h < profile.block_tokens.size(); ++h) {
+    profile.block_tokens[h] = static_cast<uint16_t>(kBlockSizes[random() % 4]);
+    profile.budget_share[h] = 0.25F + static_cast<float>(random() % 8) / 4;
+    sum += profile.budget_share[h];
+  }
+  for (float& share : profile.budget_share) {
+    share *= static_cast<float>(profile.budget_share.size()) / sum;
+  }
+  return profile;
+}
+
+class PipelineTest : public ::testing::Test {
+ protected:
+  std::unique_ptr<Engine> open(const std::string& store = "") {
+    auto engine = open_engine(kSmall, {.n_threads = 2, .chunk_tokens = kChunk, .store_dir = store});
+    EXPECT_NE(engine, nullptr);
+    EXPECT_TRUE(engine->set_profile(random_profile(*engine, 7)).ok());
+    if (tokens_.empty()) tokens_ = real_tokens(*engine, 2400);
+    return engine;
+  }
+
+  std::span<const Token> document() const { return std::span(tokens_).first(kDocument); }
+  std::span<const Token> question() const { return std::span(tokens_).subspan(1500, kQuestion); }
+
+  static std::vector<float> current(const Engine& engine) {
+    return {engine.logits().begin(), engine.logits().end()};
+  }
+
+  PrefillProgress read(Engine& engine, SequenceId sequence, std::span<const Token> tokens,
+                       PrefillOptions options = {}) {
+    auto progress = engine.prefill(sequence, tokens, options, {}, nullptr);
+    EXPECT_TRUE(progress.ok()) << progress.error().message;
+    return progress.ok() ? progress.value() : PrefillProgress{};
+  }
+
+  // Asks on top of a read document: the logits after the question and after each decoded token.
+  Logits ask(Engine& engine, SequenceId sequence) {
+    read(engine, sequence, question());
+    Logits logits{current(engine)};
+    for (int i = 0; i < kAnswer; ++i) {
+      const auto step = engine.decode(sequence, tokens_[1600 + static_cast<size_t>(i)], kSparse);
+      EXPECT_TRUE(step.ok());
+      logits.push_back(current(engine));
+    }
+    return logits;
+  }
+
+  Logits straight(Engine& engine) {
+    const SequenceId sequence = engine.create_sequence();
+    read(engine, sequence, document());
+    Logits logits = ask(engine, sequence);
+    engine.release(sequence);
+    return logits;
+  }
+
+  std::vector<Token> tokens_;
+};
+
+TEST_F(PipelineTest, ForkAndTruncateGiveTheBitsOfAStraightRun) {
+  const auto straight_engine = open();
+  const Logits truth = straight(*straight_engine);
+
+  const auto engine = open();
+  const SequenceId sequence = engine->create_sequence();
+  read(*engine, sequence, document());
+  const auto fork = engine->fork(sequence);
+  ASSERT_TRUE(fork.ok());
+  EXPECT_EQ(ask(*engine, fork.value()), truth);
+  EXPECT_EQ(ask(*engine, sequence), truth) << "after a fork wrote behind the same page";
+
+  const auto kept = engine->truncate(sequence, kDocument);
+  ASSERT_TRUE(kept.ok());
+  ASSERT_EQ(kept.value(), kDocument);
+  EXPECT_EQ(ask(*engine, sequence), truth) << "after truncating to the document's end";
+
+  const auto middle = engine->truncate(sequence, 777);
+  ASSERT_TRUE(middle.ok());
+  ASSERT_EQ(middle.value(), 768) << "a prompt is cut at a chunk boundary";
+  read(*engine, sequence, document().subspan(768));
+  EXPECT_EQ(ask(*engine, sequence), truth) << "after truncating inside the document";
+}
+
+TEST_F(PipelineTest, ASecondReadingIsFoundInMemory) {
+  const auto engine = open();
+  const Logits truth = straight(*engine);
+  const SequenceId again = engine->create_sequence();
+  const PrefillProgress progress = read(*engine, again, document(), {.want_logits = false});
+  EXPECT_EQ(progress.memory_tokens, kDocument);
+  EXPECT_EQ(progress.seconds, 0);
+  EXPECT_EQ(ask(*engine, again), truth);
+}
+
+TEST_F(PipelineTest, ASavedReadingIsRestoredBitForBit) {
+  const TemporaryFolder folder;
+  Logits truth;
+  {
+    const auto engine = open(folder.path());
+    const SequenceId sequence = engine->create_sequence();
+    const auto progress = read(*engine, sequence, document(), {.persist = true});
+    ASSERT_FALSE(progress.store_error.has_value());
+    truth = ask(*engine, sequence);
+  }
+  const auto engine = open(folder.path());
+  EXPECT_EQ(engine->cached_tokens(document()), kDocument);
+  const SequenceId sequence = engine->create_sequence();
+  const auto progress = read(*engine, sequence, document(), {.want_logits = false});
+  EXPECT_EQ(progress.disk_tokens, kDocument);
+  EXPECT_EQ(ask(*engine, sequence), truth);
+}
+
+TEST_F(PipelineTest, ADamagedFileIsReadAgainNotBelieved) {
+  const TemporaryFolder folder;
+  Logits truth;
+  {
+    const auto engine = open(folder.path());
+    const SequenceId sequence = engine->create_sequence();
+    read(*engine, sequence, document(), {.persist = true});
+    const auto runs = engine->stored_runs(sequence);
+    ASSERT_TRUE(runs.ok());
+    ASSERT_EQ(runs.value().size(), 2U);
+    truth = ask(*engine, sequence);
+    std::filesystem::path file = runs.value()[1];
+    if (file.is_relative()) file = folder.path() / file;
+    std::fstream damaged(file, std::ios::in | std::ios::out | std::ios::binary);
+    damaged.seekg(-1000, std::ios::end);
+    const auto at = damaged.tellg();
+    const char byte = static_cast<char>(damaged.get() ^ 1);
+    damaged.seekp(at);
+    damaged.put(byte);
+    ASSERT_TRUE(damaged.good());
+  }
+  const auto engine = open(folder.path());
+  const SequenceId sequence = engine->create_sequence();
+  const auto progress = read(*engine, sequence, document());
+  EXPECT_EQ(progress.disk_tokens, 1024) << "the whole run before the damaged one";
+  EXPECT_EQ(ask(*engine, sequence), truth);
+}
+
+TEST_F(PipelineTest, AStoppedReadingContinues) {
+  const auto straight_engine = open();
+  const Logits truth = straight(*straight_engine);
+
+  const auto engine = open();
+  CancelFlag stop = false;
+  const SequenceId stopped = engine->create_sequence();
+  const auto result = engine->prefill(
+      stopped, document(), {},
+      [&](const PrefillProgress& progress) { stop = progress.done_tokens >= 500; }, &stop);
+  ASSERT_FALSE(result.ok());
+  EXPECT_EQ(result.error().code, ErrorCode::kCancelled);
+  engine->release(stopped);
+
+  const SequenceId sequence = engine->create_sequence();
+  const auto progress = read(*engine, sequence, document());
+  EXPECT_EQ(progress.memory_tokens, 512) << "whole chunks are kept";
+  EXPECT_EQ(ask(*engine, sequence), truth);
+}
+
+TEST_F(PipelineTest, DecodingAcrossGroupAndBlockBoundariesRepeats) {
+  const auto engine = open();
+  constexpr int kStart = 2030;  // the first digest group closes at 2,048
+  const SequenceId sequence = engine->create_sequence();
+  read(*engine, sequence, std::span(tokens_).first(kStart));
+  const auto run = [&] {
+    Logits logits;
+    for (int i = 0; i < 24; ++i) {
+      const auto step = engine->decode(sequence, tokens_[kStart + static_cast<size_t>(i)], kSparse);
+      EXPECT_TRUE(step.ok());
+      logits.push_back(current(*engine));
+    }
+    return logits;
+  };
+  const Logits first = run();
+  for (const int back : {kStart, kStart + 17, kStart + 18, kStart + 19}) {
+    const auto kept = engine->truncate(sequence, back);
+    ASSERT_TRUE(kept.ok());
+    ASSERT_EQ(kept.value(), back) << "generated text is cut anywhere";
+    for (int i = back - kStart; i < 24; ++i) {
+      ASSERT_TRUE(
+          engine->decode(sequence, tokens_[kStart + static_cast<size_t>(i)], kSparse).ok());
+      ASSERT_EQ(current(*engine), first[static_cast<size_t>(i)]) << "back to " << back << ", " << i;
+    }
+  }
+}
+
+TEST_F(PipelineTest, RandomProfilesWithFullBudgetEqualDense) {
+  const auto engine = open();
+  const SequenceId document_read = engine->create_sequence();
+  read(*engine, document_read, document());
+  const auto decode = [&](const DecodeOptions& options) {
+    const auto fork = engine->fork(document_read);
+    EXPECT_TRUE(fork.ok());
+    Logits logits;
+    for (int i = 0; i < 4; ++i) {
+      EXPECT_TRUE(
+          engine->decode(fork.value(), tokens_[1600 + static_cast<size_t>(i)], options).ok());
+      logits.push_back(current(*engine));
+    }
+    engine->release(fork.value());
+    return logits;
+  };
+  const Logits dense = decode({Mode::kDense, 0 + 1, false});
+  for (uint32_t seed = 1; seed <= 5; ++seed) {
+    ASSERT_TRUE(engine->set_profile(random_profile(*engine, seed)).ok());
+    EXPECT_EQ(decode({Mode::kAbSparse, 2000, false}), dense) << "profile seed " << seed;
+    EXPECT_NE(decode({Mode::kAbSparse, 300, false}), dense) << "profile seed " << seed;
+  }
+}
+
+TEST_F(PipelineTest, OneHeadsBlockSizeDoesNotTouchAnotherHead) {
+  const auto engine = open();
+  const SequenceId document_read = engine->create_sequence();
+  read(*engine, document_read, document());
+  const auto first_layer = [&](int block_tokens_of_head_1) {
+    HeadProfile profile =
+        HeadProfile::uniform(engine->model().n_layers, engine->model().n_kv_heads);
+    profile.block_tokens[1] = static_cast<uint16_t>(block_tokens_of_head_1);
+    EXPECT_TRUE(engine->set_profile(profile).ok());
+    const auto fork = engine->fork(document_read);
+    const auto step =
+        engine->decode(fork.value(), tokens_[1600], {Mode::kAbSparse, 512, /*trace_mass=*/true});
+    EXPECT_TRUE(step.ok());
+    engine->release(fork.value());
+    return step.value();
+  };
+  const StepTrace a = first_layer(32), b = first_layer(128);
+  for (const size_t head : {size_t{0}, size_t{2}}) {  // neighbours in the first layer
+    const auto blocks = [head](const StepTrace& trace) {
+      return std::vector<uint32_t>(trace.block_idx.begin() + trace.block_offset[head],
+                                   trace.block_idx.begin() + trace.block_offset[head + 1]);
+    };
+    const auto masses = [head](const StepTrace& trace) {
+      return std::vector<float>(trace.mass.begin() + trace.block_offset[head],
+                                trace.mass.begin() + trace.block_offset[head + 1]);
+    };
+    EXPECT_EQ(blocks(a), blocks(b));
+    EXPECT_EQ(masses(a), masses(b));
+    EXPECT_FALSE(blocks(a).empty());
+  }
+  double sum = 0;
+  for (uint32_t i = a.block_offset[0]; i < a.block_offset[1]; ++i) sum += a.mass[i];
+  EXPECT_NEAR(sum, 1, 1e-4) << "a head's masses are shares of its attention";
+}
+
+TEST_F(PipelineTest, BadCallsAreErrorsWithCodes) {
+  const auto engine = open();
+  const auto code = [](const auto& result) {
+    return result.ok() ? std::string_view("ok") : error_code_name(result.error().code);
+  };
+  const SequenceId sequence = engine->create_sequence();
+  const Token absurd = engine->model().n_vocab;
+  const std::vector<Token> long_prompt(static_cast<size_t>(engine->model().context_tokens) + 1, 1);
+  EXPECT_EQ(code(engine->prefill(99, document(), {}, {}, nullptr)), "invalid_argument");
+  EXPECT_EQ(code(engine->prefill(sequence, {}, {}, {}, nullptr)), "invalid_argument");
+  EXPECT_EQ(code(engine->prefill(sequence, {&absurd, 1}, {}, {}, nullptr)), "invalid_argument");
+  EXPECT_EQ(code(engine->prefill(sequence, long_prompt, {}, {}, nullptr)), "context_exceeded");
+  EXPECT_EQ(code(engine->decode(sequence, 1, {Mode::kAbSparse, 0, false})), "invalid_argument");
+  HeadProfile foreign = HeadProfile::uniform(3, 3);
+  EXPECT_EQ(code(engine->set_profile(foreign)), "profile_mismatch");
+  foreign = HeadProfile::uniform(engine->model().n_layers, engine->model().n_kv_heads);
+  foreign.model_fingerprint = "another";
+  EXPECT_EQ(code(engine->set_profile(foreign)), "profile_mismatch");
+}
+
+TEST(OpenModel, RefusesWhatIsNoModel) {
+  load_libraries();
+  const TemporaryFolder folder;
+  const auto code_of = [&](const std::string& bytes) {
+    const std::string path = folder.path() + "/model.gguf";
+    std::ofstream(path, std::ios::binary) << bytes;
+    const auto engine = Engine::open({.model_path = path});
+    return engine.ok() ? std::string("ok") : std::string(error_code_name(engine.error().code));
+  };
+  EXPECT_EQ(code_of(""), "model_broken");
+  EXPECT_EQ(code_of("GGUF"), "model_broken");
+  EXPECT_EQ(code_of(std::string(100000, 'x')), "model_broken");
+  std::ifstream whole(model_path(kSmall), std::ios::binary);
+  std::string half(40 << 20, '\0');
+  whole.read(half.data(), static_cast<std::streamsize>(half.size()));
+  EXPECT_EQ(code_of(half), "model_broken") << "a model cut in half";
+  EXPECT_EQ(code_of(half.substr(0, 1 << 20)), "model_broken") << "cut inside its header";
+  const auto missing = Engine::open({.model_path = folder.path() + "/none.gguf"});
+  ASSERT_FALSE(missing.ok());
+  EXPECT_EQ(missing.error().code, ErrorCode::kModelNotFound);
+}
+
+}  // namespace
+}  // namespace scholia::test
