@@ -23,7 +23,7 @@ struct EngineConfig {
   int n_threads = 0;           // 0: the machine's cores
   int chunk_tokens = 512;      // prompt tokens per prefill step; part of a read's identity
   size_t kv_pool_bytes = 0;    // 0: enough for one full context, bounded by half of the free memory
-  std::string store_dir;       // where reads are saved; empty: they are not
+  std::string store_dir = "";      // where reads are saved; empty: they are not
 };
 
 struct ModelInfo {
