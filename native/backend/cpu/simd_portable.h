@@ -4,6 +4,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "engine/kv/f16.h"
+
 namespace scholia {
 namespace {
 
@@ -84,39 +86,6 @@ inline float max_lane(F32 v) {
   const float a = v[0] > v[2] ? v[0] : v[2];
   const float b = v[1] > v[3] ? v[1] : v[3];
   return a > b ? a : b;
-}
-
-inline float f32_from_f16(uint16_t h) {
-  // The exponent moves to f32's place; a multiplication then corrects its bias and normalises
-  // what was subnormal.
-  const uint32_t magnitude = uint32_t(h & 0x7FFF) << 13;
-  const bool finite = (h & 0x7C00) != 0x7C00;
-  uint32_t bits = finite ? magnitude : magnitude | 0x7F800000U;
-  float x;
-  memcpy(&x, &bits, sizeof(x));
-  if (finite) x *= 0x1p112F;
-  memcpy(&bits, &x, sizeof(x));
-  bits |= uint32_t(h & 0x8000) << 16;
-  memcpy(&x, &bits, sizeof(x));
-  return x;
-}
-inline uint16_t f16_from_f32(float x) {
-  uint32_t bits;
-  memcpy(&bits, &x, sizeof(x));
-  const uint32_t sign = (bits >> 16) & 0x8000;
-  bits &= 0x7FFFFFFF;
-  if (bits > 0x7F800000U) return uint16_t(sign | 0x7E00);   // NaN
-  if (bits >= 0x477FF000U) return uint16_t(sign | 0x7C00);  // rounds to 2^16 or more
-  if (bits < 0x38800000U) {
-    // Subnormal: the addition leaves just the bits that a half has, rounded to nearest even.
-    float magnitude;
-    memcpy(&magnitude, &bits, sizeof(x));
-    magnitude += 0.5F;
-    memcpy(&bits, &magnitude, sizeof(x));
-    return uint16_t(sign | (bits - 0x3F000000U));
-  }
-  bits += 0xFFF + ((bits >> 13) & 1);
-  return uint16_t(sign | ((bits - 0x38000000U) >> 13));
 }
 
 inline F32 load_f16(const uint16_t* x) {
