@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <sstream>
+#include <thread>
 
 #include "addon/js_error.h"
 
@@ -160,7 +161,8 @@ EngineConfig engine_config(const Argument& argument) {
   EngineConfig config;
   config.model_path = from.get("modelPath").path();
   config.device = from.get("device").choice(kDevices, config.device);
-  config.n_threads = int(from.get("threads").integer(0, 4096, config.n_threads));
+  config.n_threads = int(from.get("threads").integer(0, 4096, 0));
+  if (config.n_threads == 0) config.n_threads = int(std::max(1U, std::thread::hardware_concurrency()));
   config.chunk_tokens = int(from.get("chunkTokens").integer(1, kMaxInt, config.chunk_tokens));
   config.kv_pool_bytes = size_t(from.get("kvPoolBytes").integer(0, kMaxSafeInteger, 0));
   if (from.get("storeDir").given()) config.store_dir = from.get("storeDir").path();
@@ -219,6 +221,22 @@ MeasureRequest measure_request(const Argument& argument) {
   request.block_tokens = from.get("blockTokens").int32s();
   request.budget_tokens = from.get("budgetTokens").int32s();
   return request;
+}
+
+BenchOptions bench_options(const Argument& argument) {
+  if (!argument.given()) argument.refuse("an object of options");
+  const Options from(argument, {"depths", "modes", "budgetTokens", "repetitions", "decodeTokens",
+                                "peer", "prefill", "decode"});
+  BenchOptions options;
+  options.depths = from.get("depths").int32s();
+  options.modes = from.get("modes").choices(kModes);
+  options.budget_tokens = int(from.get("budgetTokens").integer(1, kMaxInt, options.budget_tokens));
+  options.repetitions = int(from.get("repetitions").integer(1, 1000, options.repetitions));
+  options.decode_tokens = int(from.get("decodeTokens").integer(1, kMaxInt, options.decode_tokens));
+  options.peer = from.get("peer").boolean(options.peer);
+  options.prefill = from.get("prefill").boolean(options.prefill);
+  options.decode = from.get("decode").boolean(options.decode);
+  return options;
 }
 
 }  // namespace scholia

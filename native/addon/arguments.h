@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "bench/bench.h"
 #include "engine/engine.h"
 
 namespace scholia {
@@ -40,6 +41,9 @@ class Argument {
   // The value that goes with the word.
   template <typename T>
   T choice(const std::vector<std::pair<std::string_view, T>>& words) const;
+  // The values that go with an array of words.
+  template <typename T>
+  std::vector<T> choices(const std::vector<std::pair<std::string_view, T>>& words) const;
 
   // With a default for when the argument is not given.
   bool boolean(bool fallback) const { return given() ? boolean() : fallback; }
@@ -115,6 +119,7 @@ struct MeasureRequest {
   std::vector<int32_t> block_tokens, budget_tokens;
 };
 MeasureRequest measure_request(const Argument& argument);
+BenchOptions bench_options(const Argument& argument);
 
 template <typename T>
 T Argument::choice(const std::vector<std::pair<std::string_view, T>>& words) const {
@@ -125,6 +130,18 @@ T Argument::choice(const std::vector<std::pair<std::string_view, T>>& words) con
     expectation += " \"" + std::string(name) + "\"";
   }
   refuse(expectation);
+}
+
+template <typename T>
+std::vector<T> Argument::choices(
+    const std::vector<std::pair<std::string_view, T>>& words) const {
+  if (!value_.IsArray()) refuse("an array");
+  const auto array = value_.As<Napi::Array>();
+  std::vector<T> values;
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    values.push_back(Argument(array.Get(i), name_ + "[" + std::to_string(i) + "]").choice(words));
+  }
+  return values;
 }
 
 }  // namespace scholia

@@ -55,6 +55,7 @@ Napi::Function EngineObject::define(Napi::Env env, Shared* shared) {
                          InstanceMethod<&EngineObject::generate>("generate"),
                          InstanceMethod<&EngineObject::prefill_logits>("prefillLogits"),
                          InstanceMethod<&EngineObject::measure_heads>("measureHeads"),
+                         InstanceMethod<&EngineObject::bench>("bench"),
                      },
                      shared);
 }
@@ -167,6 +168,7 @@ Napi::Value EngineObject::open(const Napi::CallbackInfo& info) {
   auto callback = arguments.get(1, "onProgress").optional_function();
   const bool reports = !callback.IsEmpty();
   const JobId id = begin_job(info.Env(), "open", std::move(callback));
+  config_ = config;
   const auto opener = [this, id, config, reports] {
     Engine::LoadProgress progress;
     if (reports) progress = [this, id](double fraction) { emit(id, LoadProgress{fraction}); };
@@ -404,6 +406,25 @@ Napi::Value EngineObject::measure_heads(const Napi::CallbackInfo& info) {
                                     request.block_tokens, request.budget_tokens, progress, &cancel);
       },
       settler<HeadErrors>(id));
+  return job_object(info.Env(), id);
+}
+
+Napi::Value EngineObject::bench(const Napi::CallbackInfo& info) {
+  const Arguments arguments(info, "Engine.bench");
+  auto text = arguments.get(0, "text").int32s();
+  auto options = bench_options(arguments.get(1, "options"));
+  auto callback = arguments.get(2, "onProgress").optional_function();
+  const bool reports = !callback.IsEmpty();
+  const JobId id = begin_job(info.Env(), "bench", std::move(callback));
+  thread_.submit<std::vector<BenchRow>>(
+      id,
+      [=, this, text = std::move(text), options = std::move(options), config = config_](
+          Engine& engine, const CancelFlag& cancel) {
+        std::function<void(const std::string&)> progress;
+        if (reports) progress = [this, id](const std::string& line) { emit(id, BenchProgress{line}); };
+        return run_bench(engine, config, text, options, progress, &cancel);
+      },
+      settler<std::vector<BenchRow>>(id));
   return job_object(info.Env(), id);
 }
 

@@ -77,6 +77,7 @@ class EngineObject final : public Napi::ObjectWrap<EngineObject> {
   Napi::Value generate(const Napi::CallbackInfo& info);
   Napi::Value prefill_logits(const Napi::CallbackInfo& info);
   Napi::Value measure_heads(const Napi::CallbackInfo& info);
+  Napi::Value bench(const Napi::CallbackInfo& info);
 
   // Registers a job, which holds the object and the environment until it ends.
   JobId add_job(Napi::Env env, Napi::FunctionReference callback = {});
@@ -102,6 +103,7 @@ class EngineObject final : public Napi::ObjectWrap<EngineObject> {
   const std::shared_ptr<JsQueue> queue_;
   std::unordered_map<JobId, PendingJob> pending_;
   JobId next_id_ = 1;
+  EngineConfig config_;  // of the last open()
   bool closing_ = false;
   EngineThread thread_;
 };

@@ -16,6 +16,10 @@ class Fields {
   Fields& number(const char* name, T value) {
     return set(name, Napi::Number::New(env_, double(value)));
   }
+  // A number that there may not be: null.
+  Fields& number_or_null(const char* name, bool there, double value) {
+    return there ? number(name, value) : set(name, env_.Null());
+  }
   Fields& boolean(const char* name, bool value) {
     return set(name, Napi::Boolean::New(env_, value));
   }
@@ -76,6 +80,8 @@ std::string_view stop_word(StopReason stop) {
   return "";
 }
 
+std::string_view mode_word(Mode mode) { return mode == Mode::kDense ? "dense" : "ab-sparse"; }
+
 std::string_view digest_word(DigestKind digest) {
   switch (digest) {
     case DigestKind::kMeanStd: return "mean_std";
@@ -83,6 +89,28 @@ std::string_view digest_word(DigestKind digest) {
     case DigestKind::kArkVale: return "arkvale";
   }
   return "";
+}
+
+Napi::Value error_value(Napi::Env env, const std::optional<Error>& error) {
+  if (!error) return env.Null();
+  return Fields(env)
+      .text("code", error_code_name(error->code))
+      .text("message", error->message)
+      .object();
+}
+
+Napi::Value bench_row(Napi::Env env, const BenchRow& row) {
+  const bool with_peer = row.peer_tokens_per_second > 0;
+  return Fields(env)
+      .text("what", row.is_prefill ? "prefill" : "decode")
+      .text("mode", mode_word(row.mode))
+      .number("depth", row.depth)
+      .number("tokensPerSecond", row.tokens_per_second)
+      .number_or_null("peerTokensPerSecond", with_peer, row.peer_tokens_per_second)
+      .number_or_null("ratio", with_peer, row.tokens_per_second / row.peer_tokens_per_second)
+      .number_or_null("bytesPerToken", !row.is_prefill, row.bytes_per_token)
+      .number("repetitions", row.repetitions)
+      .object();
 }
 
 Napi::Object trace_object(Napi::Env env, const StepTrace& trace, bool with_mass) {
@@ -192,6 +220,7 @@ Napi::Value to_js(Napi::Env env, const PrefillProgress& value) {
       .number("depthTokens", value.depth_tokens)
       .number("seconds", value.seconds)
       .number("tokensPerSecond", value.tokens_per_second)
+      .set("storeError", error_value(env, value.store_error))
       .object();
 }
 
@@ -229,6 +258,16 @@ Napi::Value to_js(Napi::Env env, const HeadErrors& value) {
       .set("recall", copy<Napi::Float64Array>(env, value.recall))
       .number("queries", value.n_queries)
       .object();
+}
+
+Napi::Value to_js(Napi::Env env, const BenchProgress& value) {
+  return Fields(env).text("message", value.message).object();
+}
+
+Napi::Value to_js(Napi::Env env, const std::vector<BenchRow>& value) {
+  auto array = Napi::Array::New(env, value.size());
+  for (uint32_t i = 0; i < value.size(); ++i) array.Set(i, bench_row(env, value[i]));
+  return array;
 }
 
 }  // namespace scholia

@@ -9,6 +9,7 @@
 #include <variant>
 #include <vector>
 
+#include "bench/bench.h"
 #include "engine/engine.h"
 
 namespace scholia {
@@ -18,6 +19,11 @@ struct EngineInfo {
   ModelInfo model;
   std::string device;
   Token bos_token = 0;
+};
+
+// A line that says what was just measured.
+struct BenchProgress {
+  std::string message;
 };
 
 struct LoadProgress {
@@ -54,5 +60,7 @@ Napi::Value to_js(Napi::Env env, const std::optional<TraceValue>& value);  // nu
 Napi::Value to_js(Napi::Env env, const TokenValue& value);
 Napi::Value to_js(Napi::Env env, const GenerateReport& value);
 Napi::Value to_js(Napi::Env env, const HeadErrors& value);
+Napi::Value to_js(Napi::Env env, const BenchProgress& value);
+Napi::Value to_js(Napi::Env env, const std::vector<BenchRow>& value);
 
 }  // namespace scholia
