@@ -59,8 +59,9 @@ static_assert(sizeof(FixedHeader) == 128);
 size_t round_up(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
 void add_bytes(std::vector<uint8_t>& to, const void* data, size_t n_bytes) {
-  const auto* bytes = static_cast<const uint8_t*>(data);
-  to.insert(to.end(), bytes, bytes + n_bytes);
+  const size_t at = to.size();
+  to.resize(at + n_bytes);
+  std::memcpy(to.data() + at, data, n_bytes);
 }
 
 // Checksum of what is given piece by piece.
