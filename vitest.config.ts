@@ -1,8 +1,11 @@
 import { defineConfig } from "vitest/config";
 
+// Tests of quality take many minutes; `npm run test:full` runs them too.
+const folders = process.env.SCHOLIA_TEST_FULL ? "{unit,addon,e2e,quality}" : "{unit,addon,e2e}";
+
 export default defineConfig({
   test: {
-    include: ["test/{unit,addon,e2e}/**/*.test.ts"],
+    include: [`test/${folders}/**/*.test.ts`],
     // Engines run several threads of their own, and the files share the machine's memory.
     fileParallelism: false,
     testTimeout: 60_000,

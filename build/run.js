@@ -44,8 +44,21 @@ export function run(program, args, options = {}) {
   });
 }
 
+const shownLines = 15;
+
 /**
- * Like {@link run}, and fails with `problem` and the program's last lines unless it exits with 0.
+ * The lines that say why a program failed: from the first error on, else the last ones.
+ * @param {string} output
+ */
+export function essence(output) {
+  const lines = output.trim().split("\n");
+  const first = lines.findIndex((line) => /\berror\b/i.test(line));
+  const start = first < 0 ? lines.length - shownLines : first - 2;
+  return lines.slice(Math.max(0, start), Math.max(0, start) + shownLines).join("\n");
+}
+
+/**
+ * Like {@link run}, and fails with `problem` and {@link essence} unless the program exits with 0.
  * @param {string} program
  * @param {string[]} args
  * @param {Parameters<typeof run>[2] & {problem: string}} options
@@ -53,6 +66,5 @@ export function run(program, args, options = {}) {
 export async function mustRun(program, args, options) {
   const result = await run(program, args, options);
   if (result.code === 0) return result;
-  const last = result.output.trim().split("\n").slice(-15).join("\n");
-  throw new SetupError(`${options.problem}\n${last}`);
+  throw new SetupError(`${options.problem}\n${essence(result.output)}`);
 }

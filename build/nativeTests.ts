@@ -1,0 +1,100 @@
+// Builds and runs the native tests (GoogleTest), plain and with sanitizers.
+import { mkdir, readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { modelsDir, nativeDir } from "../host/models/cache.ts";
+import { compilerJobs } from "./native.ts";
+import { nativeBuildDir, root } from "./paths.ts";
+import { mustRun } from "./run.js";
+import { show } from "./show.ts";
+import type { Outcome } from "./stage.ts";
+import { buildEnvironment, findProgram } from "./tools.ts";
+
+interface NativeBuild {
+  /** Folder under `native/build/`. */
+  folder: string;
+  /** For `-fsanitize=`. */
+  sanitize?: string;
+  /** Test programs to build and run. */
+  programs: string[];
+}
+
+/** All native tests, at full speed. */
+export const plainTests: NativeBuild = {
+  folder: "test",
+  programs: ["scholia_tests", "engine_thread_tests"],
+};
+
+/** All native tests, watched for wrong addresses and undefined behaviour. */
+export const addressTests: NativeBuild = {
+  folder: "test-address",
+  sanitize: "address,undefined",
+  programs: ["scholia_tests", "engine_thread_tests"],
+};
+
+/** The engine's queue, watched for data races: ggml's prebuilt libraries are not instrumented, so what
+ * calls them cannot be watched. */
+export const threadTests: NativeBuild = {
+  folder: "test-thread",
+  sanitize: "thread",
+  programs: ["engine_thread_tests"],
+};
+
+/** Builds and runs the tests of a build. */
+export async function runNativeTests(build: NativeBuild): Promise<Outcome> {
+  await compile(build);
+  const outcome: Outcome = { passed: 0, failed: 0, skipped: 0 };
+  for (const program of build.programs) {
+    const { passed, failed, skipped } = await runProgram(build, program);
+    outcome.passed += passed;
+    outcome.failed += failed;
+    outcome.skipped += skipped;
+  }
+  return outcome;
+}
+
+async function compile({ folder, sanitize, programs }: NativeBuild): Promise<void> {
+  const env = await buildEnvironment();
+  const to = join(nativeBuildDir, folder);
+  const settings = [`-DSCHOLIA_LLAMA_DIR=${nativeDir()}`, "-DSCHOLIA_BUILD_TESTS=ON"];
+  settings.push(`-DSCHOLIA_SANITIZE=${sanitize ?? ""}`);
+  if (findProgram("ninja")) settings.push("-G", "Ninja");
+  const problem = "The native tests could not be built; the first error:";
+  await mkdir(to, { recursive: true });
+  await rm(join(to, "CMakeCache.txt"), { force: true });
+  await mustRun("cmake", ["-S", join(root, "native"), "-B", to, ...settings], { env, problem });
+  const jobs = String(compilerJobs());
+  const args = ["--build", to, "--parallel", jobs, "--target", ...programs];
+  await mustRun("cmake", args, { env, problem });
+}
+
+interface GoogleTestReport {
+  tests: number;
+  failures: number;
+  errors: number;
+  testsuites: { testsuite: { result: string }[] }[];
+}
+
+async function runProgram({ folder }: NativeBuild, program: string): Promise<Outcome> {
+  const report = join(nativeBuildDir, folder, `${program}.json`);
+  await rm(report, { force: true });
+  const code = await show(join(nativeBuildDir, folder, program), ["--gtest_brief=1"], {
+    SCHOLIA_TEST_MODELS: modelsDir(),
+    GTEST_OUTPUT: `json:${report}`,
+    UBSAN_OPTIONS: "print_stacktrace=1:halt_on_error=1",
+  });
+  const { tests, failures, errors, testsuites } = await readReport(report);
+  const skipped = testsuites
+    .flatMap(({ testsuite }) => testsuite)
+    .filter(({ result }) => result === "SKIPPED").length;
+  // A program that died, or that a sanitizer ended, has failed whatever its report says.
+  const failed = Math.max(failures + errors, code === 0 ? 0 : 1);
+  return { passed: Math.max(0, tests - failures - errors - skipped), failed, skipped };
+}
+
+async function readReport(path: string): Promise<GoogleTestReport> {
+  try {
+    return JSON.parse(await readFile(path, "utf8"));
+  } catch {
+    return { tests: 0, failures: 1, errors: 0, testsuites: [] };
+  }
+}

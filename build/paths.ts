@@ -1,0 +1,7 @@
+import { join } from "node:path";
+
+/** The repository's root. */
+export const root: string = join(import.meta.dirname, "..");
+
+export const nativeBuildDir: string = join(root, "native", "build");
+export const addonPath: string = join(nativeBuildDir, "Release", "scholia.node");
