@@ -27,7 +27,9 @@ export const citationSchema = z.strictObject({
   page: z.int().positive().nullable(),
   verified: z.boolean(),
   from: z.enum(["quotation", "attention"]),
-  /** Characters [start, end) of the document's text; null when not found. */
+  /** How a quotation was found: letter by letter, in parts, or with a few words different. */
+  match: z.enum(["exact", "pieces", "fuzzy"]).optional(),
+  /** Characters [start, end) of the text of the chosen pages; null when not found. */
   start: z.int().nonnegative().nullable(),
   end: z.int().nonnegative().nullable(),
   /** Index of the answer's sentence that rests on it, from 0. */

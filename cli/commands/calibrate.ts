@@ -1,0 +1,50 @@
+import type { CalibrationReport } from "../../contract/heads.ts";
+import { bytes, count } from "../format.ts";
+import { type EngineOptions, engineSettings } from "../options.ts";
+import { exitCodes, type Shell } from "../shell.ts";
+
+export interface CalibrateOptions extends EngineOptions {
+  texts: string[];
+  output?: string;
+  name?: string;
+  context?: number;
+  budget?: number;
+  seed: number;
+}
+
+/** Measures every head of a model on texts and writes its profile. */
+export async function calibrate(shell: Shell, options: CalibrateOptions): Promise<number> {
+  const run = shell.client.open("heads.calibrate", {
+    ...engineSettings(options),
+    texts: options.texts,
+    seed: options.seed,
+    ...(options.output === undefined ? {} : { output: options.output }),
+    ...(options.name === undefined ? {} : { name: options.name }),
+    ...(options.context === undefined ? {} : { referenceContext: options.context }),
+    ...(options.budget === undefined ? {} : { referenceBudget: options.budget }),
+  });
+  const report = await shell.follow(run);
+  shell.terminal.out(
+    options.json ? `${JSON.stringify(report, null, 2)}\n` : calibrationText(report),
+  );
+  return exitCodes.ok;
+}
+
+function calibrationText(report: CalibrationReport): string {
+  const { table, texts } = report;
+  const histogram = table.histogram
+    .map(({ blockTokens, heads }) => `${heads} of ${blockTokens}`)
+    .join(", ");
+  const tokens = texts.reduce((total, text) => total + text.tokens, 0);
+  const retrieval = texts.filter((text) => text.kind === "retrieval").length;
+  const percent = (after: number, before: number) =>
+    before > 0 ? `${((100 * after) / before).toFixed(0)} %` : "–";
+  return [
+    `Measured ${table.heads.length} heads on ${texts.length} texts (${retrieval} of them retrieval), ${count(tokens)} tokens.`,
+    `Output error ${report.outputError.toFixed(4)}, ${percent(report.outputError, report.uniformOutputError)} of uniform 32's ${report.uniformOutputError.toFixed(4)}; recall ${report.recall.toFixed(3)} against ${report.uniformRecall.toFixed(3)}.`,
+    `Bytes per token at the reference: ${bytes(report.bytesPerToken)}; uniform 32: ${bytes(report.uniformBytesPerToken)}.`,
+    `Blocks: ${histogram}.`,
+    `Wrote ${report.path}`,
+    "",
+  ].join("\n");
+}

@@ -1,0 +1,124 @@
+/** What an answer rests on: its quotations, looked up in the document, and the passages that the
+ * heads read most while each sentence was written. */
+import type { Box, Citation } from "../../contract/answer.ts";
+import type { Document } from "../document/document.ts";
+import type { AttentionMap } from "./attention.ts";
+import { findQuotations, matchQuotation } from "./quotations.ts";
+import { type Span, sentenceAt, sentencesOf } from "./sentences.ts";
+
+/** Characters of the document under a KV page of the sequence; null where it holds none. */
+export type KvPagePlace = (kvPage: number) => Span | null;
+
+const passagesPerSentence = 2;
+/** A passage must draw this many times the attention of the document's average KV page. */
+const leastScore = 4;
+/** A passage shows at most this much of the document. */
+const passageCharacters = 320;
+
+/** @param sentences of the answer, as {@link sentencesOf} gives them. */
+export function citationsOf(
+  answer: string,
+  sentences: Span[],
+  document: Document,
+  attention: AttentionMap,
+  placeOf: KvPagePlace,
+): Citation[] {
+  const attended = sentences.map((_sentence, index) =>
+    attendedPassages(index, document, attention, placeOf),
+  );
+  const quoted = quotedPassages(answer, sentences, document, attended);
+  return sentences.flatMap((_sentence, index) => [
+    ...quoted.filter((citation) => citation.sentence === index),
+    ...(attended[index] ?? []),
+  ]);
+}
+
+function quotedPassages(
+  answer: string,
+  sentences: Span[],
+  document: Document,
+  attended: Citation[][],
+): Citation[] {
+  return findQuotations(answer).map((quotation) => {
+    const sentence = sentenceAt(sentences, quotation.start);
+    // Of several places with the same words, the one that was read.
+    const nearPage = attended[sentence]?.[0]?.page ?? undefined;
+    const options = nearPage === undefined ? {} : { nearPage };
+    const match = matchQuotation(quotation.text, document, options);
+    const common = { quote: quotation.text, from: "quotation" as const, sentence };
+    if (match === undefined) {
+      return { ...common, page: null, verified: false, start: null, end: null, boxes: [] };
+    }
+    return {
+      ...common,
+      page: match.page,
+      verified: true,
+      match: match.kind,
+      start: match.start,
+      end: match.end,
+      boxes: match.ranges.flatMap((range) => boxesOf(document, range)),
+    };
+  });
+}
+
+function attendedPassages(
+  sentence: number,
+  document: Document,
+  attention: AttentionMap,
+  placeOf: KvPagePlace,
+): Citation[] {
+  const passages: Citation[] = [];
+  // Neighbouring KV pages lie in one passage: look at more than are wanted.
+  for (const { kvPage, score } of attention.standOut(
+    sentence,
+    4 * passagesPerSentence,
+    leastScore,
+  )) {
+    if (passages.length === passagesPerSentence) break;
+    const place = placeOf(kvPage);
+    if (place === null) continue;
+    const middle = Math.floor((place.start + place.end) / 2);
+    if (passages.some(({ start, end }) => start! <= middle && middle < end!)) continue;
+    const passage = passageAround(document.text, place);
+    const quote = document.text.slice(passage.start, passage.end).trim();
+    if (quote === "") continue;
+    passages.push({
+      quote,
+      page: document.pageOf(middle).number,
+      verified: true,
+      from: "attention",
+      start: passage.start,
+      end: passage.end,
+      sentence,
+      score,
+      boxes: boxesOf(document, passage),
+    });
+  }
+  return passages;
+}
+
+/** The sentences that a place touches, as far as a passage reaches. */
+function passageAround(text: string, place: Span): Span {
+  const from = Math.max(0, place.start - passageCharacters);
+  const until = Math.min(text.length, place.end + passageCharacters);
+  const touched = sentencesOf(text.slice(from, until))
+    .map(({ start, end }) => ({ start: start + from, end: end + from }))
+    .filter(({ start, end }) => start < place.end && end > place.start);
+  const start = Math.max(touched[0]?.start ?? place.start, place.end - passageCharacters);
+  const end = Math.min(touched.at(-1)?.end ?? place.end, start + passageCharacters);
+  return wholeWords(text, { start, end: Math.max(end, place.end) });
+}
+
+/** Moves the ends of a span out of the words that they cut. */
+function wholeWords(text: string, { start, end }: Span): Span {
+  const isWord = (at: number) => /[\p{L}\p{M}\p{N}]/u.test(text[at] ?? "");
+  let first = start;
+  while (first > 0 && start - first < 30 && isWord(first) && isWord(first - 1)) first--;
+  let last = end;
+  while (last < text.length && last - end < 30 && isWord(last - 1) && isWord(last)) last++;
+  return { start: first, end: last };
+}
+
+function boxesOf(document: Document, { start, end }: Span): Box[] {
+  return document.boxesOf(start, end);
+}

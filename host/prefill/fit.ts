@@ -1,0 +1,57 @@
+/** Whether a document, a question and room for the answer fit the model's context. Never a cut: what
+ * does not fit is an error with the numbers, and with what can be done. */
+import { ScholiaError } from "../../contract/errors.ts";
+
+export interface Demand {
+  contextTokens: number;
+  /** Tokens of the chosen pages. */
+  documentTokens: number;
+  /** Instructions, marks and the turns of the chat, tokens. */
+  aroundTokens: number;
+  questionTokens: number;
+  /** `--max-tokens` */
+  answerTokens: number;
+  /** Tokens of each chosen page with its mark, in order. */
+  pages: { number: number; tokens: number }[];
+}
+
+/** @throws ScholiaError `context_exceeded` */
+export function checkFit(demand: Demand): void {
+  const needed =
+    demand.documentTokens + demand.aroundTokens + demand.questionTokens + demand.answerTokens;
+  if (needed <= demand.contextTokens) return;
+  const count = (tokens: number) => tokens.toLocaleString("en");
+  throw new ScholiaError(
+    "context_exceeded",
+    `The document has ${count(demand.documentTokens)} tokens, the question ${count(demand.questionTokens)}, ` +
+      `what stands around them ${count(demand.aroundTokens)}, and the answer may have ${count(demand.answerTokens)}: ` +
+      `${count(needed)} together. The model's context holds ${count(demand.contextTokens)}. ${remedies(demand, needed).join("; ")}.`,
+  );
+}
+
+function remedies(demand: Demand, needed: number): string[] {
+  const remedies: string[] = [];
+  const shorter = demand.contextTokens - (needed - demand.answerTokens);
+  if (shorter >= 64) remedies.push(`give the answer less room (--max-tokens ${shorter})`);
+  const pages = firstPagesWithin(demand);
+  if (pages !== null) remedies.push(`read a part (--pages ${pages} fits)`);
+  remedies.push("take a model with a longer context (scholia models list)");
+  const [first, ...rest] = remedies;
+  return [`${first![0]!.toUpperCase()}${first!.slice(1)}`, ...rest];
+}
+
+/** The longest run of pages from the first one that fits beside all the rest. */
+function firstPagesWithin(demand: Demand): string | null {
+  let room =
+    demand.contextTokens - demand.aroundTokens - demand.questionTokens - demand.answerTokens;
+  const fitting = demand.pages.findIndex(({ tokens }) => {
+    room -= tokens;
+    return room < 0;
+  });
+  const first = demand.pages[0];
+  const last = demand.pages[fitting - 1];
+  if (first === undefined || last === undefined) return null;
+  const isRun = last.number - first.number === fitting - 1;
+  if (!isRun) return null;
+  return first.number === last.number ? `${first.number}` : `${first.number}-${last.number}`;
+}
