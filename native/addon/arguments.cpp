@@ -27,7 +27,8 @@ std::string describe(const Napi::Value& value) {
     case napi_string: {
       const std::u16string text = value.As<Napi::String>().Utf16Value();
       const auto shown = Napi::String::New(value.Env(), text.substr(0, kShownCharacters));
-      return "the string \"" + shown.Utf8Value() + (text.size() > kShownCharacters ? "…\"" : "\"");
+      const std::string quoted = '"' + shown.Utf8Value();
+      return "the string " + quoted + (text.size() > kShownCharacters ? "…\"" : "\"");
     }
     case napi_function: return "a function";
     case napi_symbol: return "a symbol";
@@ -145,7 +146,7 @@ Options::Options(const Argument& argument, std::initializer_list<std::string_vie
     const std::string name = names.Get(i).As<Napi::String>().Utf8Value();
     if (std::ranges::find(known, name) != known.end()) continue;
     std::string message = name_ + " has no option \"" + name + "\"; it knows";
-    for (const auto& word : known) message += " " + std::string(word);
+    for (const auto& word : known) message.append(" ").append(word);
     throw js_error(env_, {ErrorCode::kInvalidArgument, message});
   }
 }

@@ -127,7 +127,7 @@ T Argument::choice(const std::vector<std::pair<std::string_view, T>>& words) con
   const std::string word = value_.IsString() ? text() : "";
   for (const auto& [name, value] : words) {
     if (word == name) return value;
-    expectation += " \"" + std::string(name) + "\"";
+    expectation.append(" \"").append(name).append("\"");
   }
   refuse(expectation);
 }
