@@ -169,26 +169,35 @@ export class Document implements DocumentContent {
   }
 }
 
+interface Edges {
+  left: number;
+  top: number;
+  right: number;
+  bottom: number;
+}
+
 /** Joins the boxes of neighbouring characters while they stay on one line. */
 function lineBoxes(boxes: Uint16Array, page: Page, start: number, end: number): Box[] {
-  const lines: { left: number; top: number; right: number; bottom: number }[] = [];
-  for (let offset = start; offset < end; offset++) {
-    const [left, top, right, bottom] = boxes.subarray(offset * 4, offset * 4 + 4) as unknown as [
-      number,
-      number,
-      number,
-      number,
-    ];
-    if (right <= left || bottom <= top) continue;
+  const lines: Edges[] = [];
+  let last: Edges | undefined;
+  for (let at = start * 4; at < end * 4; at += 4) {
+    const edges = {
+      left: boxes[at]!,
+      top: boxes[at + 1]!,
+      right: boxes[at + 2]!,
+      bottom: boxes[at + 3]!,
+    };
+    if (edges.right <= edges.left || edges.bottom <= edges.top) continue;
     const line = lines.at(-1);
-    if (line && sameLine(line, top, bottom)) {
-      line.left = Math.min(line.left, left);
-      line.top = Math.min(line.top, top);
-      line.right = Math.max(line.right, right);
-      line.bottom = Math.max(line.bottom, bottom);
+    if (line && last && (sharesHeight(line, edges) || isStacked(last, edges))) {
+      line.left = Math.min(line.left, edges.left);
+      line.top = Math.min(line.top, edges.top);
+      line.right = Math.max(line.right, edges.right);
+      line.bottom = Math.max(line.bottom, edges.bottom);
     } else {
-      lines.push({ left, top, right, bottom });
+      lines.push({ ...edges });
     }
+    last = edges;
   }
   const x = (page.width ?? 0) / boxScale;
   const y = (page.height ?? 0) / boxScale;
@@ -201,11 +210,17 @@ function lineBoxes(boxes: Uint16Array, page: Page, start: number, end: number): 
   }));
 }
 
-/** Two boxes are on a line when they share at least half of the lower one's height. */
-function sameLine(line: { top: number; bottom: number }, top: number, bottom: number): boolean {
-  const shared = Math.min(line.bottom, bottom) - Math.max(line.top, top);
-  return shared * 2 >= Math.min(line.bottom - line.top, bottom - top);
-}
+const overlap = (a: number, b: number, c: number, d: number): number =>
+  Math.min(b, d) - Math.max(a, c);
+
+/** On one line: at least half of the lower one's height is shared. */
+const sharesHeight = (a: Edges, b: Edges): boolean =>
+  overlap(a.top, a.bottom, b.top, b.bottom) * 2 >= Math.min(a.bottom - a.top, b.bottom - b.top);
+
+/** On one line that runs up or down: one right below or above the other. */
+const isStacked = (a: Edges, b: Edges): boolean =>
+  overlap(a.left, a.right, b.left, b.right) * 2 >= Math.min(a.right - a.left, b.right - b.left) &&
+  -overlap(a.top, a.bottom, b.top, b.bottom) * 2 <= Math.max(a.bottom - a.top, b.bottom - b.top);
 
 /** Physical page numbers of a range such as `1-20,25` or `30-` (to the end), in rising order and
  * each once. Error `document_bad_range`: not a range, or pages that the document does not have. */

@@ -1,3 +1,4 @@
+import { ScholiaError } from "../../contract/errors.ts";
 import type { DocumentContent, DocumentKind } from "./document.ts";
 
 /** Bounds on what a document may ask of the machine. Documents are untrusted input. */
@@ -41,4 +42,17 @@ export interface Parser {
   /** The document's content; every page has its status. Throws `ScholiaError` with a `document_…`
    * code. It runs in a worker that may be terminated at any moment, so it keeps nothing open. */
   parse(source: Source, context: ParseContext): Promise<DocumentContent>;
+}
+
+/** Throws `document_too_large` when a document has more pages or characters than the limit. */
+export function checkSize(
+  what: "pages" | "characters",
+  count: number,
+  context: ParseContext,
+  name: string,
+): void {
+  const limit = context.limits[what];
+  if (count <= limit) return;
+  const message = `${name} has ${count.toLocaleString("en")} ${what} or more; Scholia reads up to ${limit.toLocaleString("en")}. Split the file and open a part of it.`;
+  throw new ScholiaError("document_too_large", message);
 }

@@ -29,7 +29,8 @@ async function readTask(task: ReadTask, post: (message: ReadMessage) => void): P
   const bytes = task.bytes ?? (await readFileUpTo(task.path ?? "", task.limits.fileBytes));
   const id = createHash("sha256").update(bytes).digest("hex");
   let posted = 0;
-  const content = await parsers[detectKind(bytes, task.name)].parse(
+  const parser = await parsers[detectKind(bytes, task.name)]();
+  const content = await parser.parse(
     { bytes, name: task.name, id },
     {
       limits: task.limits,
@@ -72,11 +73,17 @@ function readError(error: unknown, task: ReadTask): ErrorValue {
   };
 }
 
-/** Ends this process some time after its limit even when nobody is left to do it: a thread of its
- * own, since the document may hold the main one. */
+/** Ends this process when its time is over or its parent has died. It takes a thread of its own, since
+ * a document may hold the main one; the host ends it earlier when it can. */
 function watch(seconds: number): void {
-  const end = `setTimeout(() => process.kill(process.pid, "SIGKILL"), ${(seconds + 5) * 1000})`;
-  new Worker(end, { eval: true }).unref();
+  const body = `
+    const parent = process.ppid;
+    const end = performance.now() + ${(seconds + 5) * 1000};
+    setInterval(() => {
+      if (process.ppid === parent && performance.now() < end) return;
+      process.kill(process.pid, "SIGKILL");
+    }, 500);`;
+  new Worker(body, { eval: true }).unref();
 }
 
 process.once("message", async (task: ReadTask) => {

@@ -1,8 +1,7 @@
-import { ScholiaError } from "../../contract/errors.ts";
 import type { DocumentContent, DocumentKind } from "./document.ts";
 import { decodeText } from "./encoding.ts";
 import { type Heading, outlineOf, paginate } from "./paginate.ts";
-import type { ParseContext, Parser, Source } from "./parser.ts";
+import { checkSize, type ParseContext, type Parser, type Source } from "./parser.ts";
 import { summarise } from "./report.ts";
 
 export const textParser: Parser = {
@@ -38,19 +37,6 @@ export function parseText(
   const title = headings.find((heading) => heading.level === 1)?.title;
   if (title) content.title = title;
   return content;
-}
-
-/** Throws `document_too_large` when a document has more pages or characters than the limit. */
-export function checkSize(
-  what: "pages" | "characters",
-  count: number,
-  context: ParseContext,
-  name: string,
-): void {
-  const limit = context.limits[what];
-  if (count <= limit) return;
-  const message = `${name} has ${count.toLocaleString("en")} ${what} or more; Scholia reads up to ${limit.toLocaleString("en")}. Split the file and open a part of it.`;
-  throw new ScholiaError("document_too_large", message);
 }
 
 /** Headings of plain text: a line with a line of one punctuation mark below it, at least about as

@@ -79,7 +79,14 @@ export function readPageText(
   const boxPointer = pdfium.malloc(16);
   let unmapped = 0;
   for (let index = 0; index < count; index++) {
-    const code = pdfium.FPDFText_GetUnicode(textPage, index);
+    let code = pdfium.FPDFText_GetUnicode(textPage, index);
+    if (isHighSurrogate(code) && index + 1 < count) {
+      const low = pdfium.FPDFText_GetUnicode(textPage, index + 1);
+      if (isLowSurrogate(low)) {
+        code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
+        index++;
+      }
+    }
     if (code === carriageReturn || code === lineFeed) {
       // Line ends come as CR LF.
       if (code === lineFeed || collector.lastUnit !== lineFeed) collector.push(lineFeed);
@@ -108,12 +115,16 @@ export function readPageText(
 const nextIsLineFeed = (pdfium: Pdfium, textPage: number, index: number, count: number): boolean =>
   index + 1 < count && pdfium.FPDFText_GetUnicode(textPage, index + 1) === lineFeed;
 
+// PDFium gives a character beyond U+FFFF as its two halves.
+const isHighSurrogate = (code: number): boolean => code >= 0xd800 && code <= 0xdbff;
+const isLowSurrogate = (code: number): boolean => code >= 0xdc00 && code <= 0xdfff;
+
 /** A soft hyphen that is drawn inside a line is a hyphen. What can't be a character of a text
  * becomes U+FFFD, so that it is seen and counted. */
 function cleanCodePoint(code: number): number {
   if (code === softHyphen) return hyphenMinus;
   if (code < 32 && code !== tab) return replacement;
-  if (code >= 0xd800 && code <= 0xdfff) return replacement;
+  if (isHighSurrogate(code) || isLowSurrogate(code)) return replacement;
   if (code > 0x10ffff || (code & 0xfffe) === 0xfffe) return replacement;
   return code;
 }

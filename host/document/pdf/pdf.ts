@@ -1,8 +1,7 @@
 import { ScholiaError } from "../../../contract/errors.ts";
 import type { DocumentContent, Page } from "../document.ts";
-import type { ParseContext, Parser, Source } from "../parser.ts";
+import { checkSize, type ParseContext, type Parser, type Source } from "../parser.ts";
 import { type PageEvidence, pageStatus, summarise } from "../report.ts";
-import { checkSize } from "../text.ts";
 import { resolveHyphens } from "./hyphens.ts";
 import { readOutline } from "./outline.ts";
 import { pageGeometry, readPageText } from "./pageText.ts";
