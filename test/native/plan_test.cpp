@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <map>
 #include <random>
 
 #include "engine/decode/plan.h"
@@ -42,6 +43,10 @@ void expect_sound(const Case& c, const DecodePlan& plan) {
   int64_t least = 0;
   int largest_block = 0;
   bool all = true;
+  std::map<int, int> forced;
+  for (const int block_tokens : kBlockSizes) {
+    forced[block_tokens] = forced_tokens(block_tokens, c.n_tokens);
+  }
   for (size_t h = 0; h < plan.heads.size(); ++h) {
     const HeadPlan& head = plan.heads[h];
     const int block_tokens = c.profile.block_tokens[h];
@@ -49,11 +54,11 @@ void expect_sound(const Case& c, const DecodePlan& plan) {
     EXPECT_GE(head.sink_blocks, 0);
     EXPECT_GE(head.n_free(), 0);
     EXPECT_LE(int64_t(head.first_local_block) * block_tokens, c.n_tokens);
-    EXPECT_EQ(head.forced_tokens(c.n_tokens), forced_tokens(block_tokens, c.n_tokens));
+    EXPECT_EQ(head.forced_tokens(c.n_tokens), forced[block_tokens]);
     EXPECT_GE(head.n_selected, std::min(1, head.n_free())) << "head " << h;
     EXPECT_LE(head.n_selected, head.n_free()) << "head " << h;
     EXPECT_LE(head.tokens_read(c.n_tokens), c.n_tokens);
-    least += forced_tokens(block_tokens, c.n_tokens) + std::min(1, head.n_free()) * block_tokens;
+    least += forced[block_tokens] + std::min(1, head.n_free()) * block_tokens;
     largest_block = std::max(largest_block, block_tokens);
     all = all && head.n_selected == head.n_free();
   }
@@ -179,7 +184,7 @@ TEST(DecodePlan, ShortContextsAreReadWhole) {
 }
 
 TEST(DecodePlan, HoldsForRandomProfilesBudgetsAndDepths) {
-  for (uint32_t seed = 0; seed < 3000; ++seed) {
+  for (uint32_t seed = 0; seed < 1000; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     std::mt19937 random(seed);
     const KvShape shape{1 + int(random() % 30), 1 + int(random() % 8), 64};
