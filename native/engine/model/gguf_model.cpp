@@ -147,6 +147,10 @@ Status read_hyperparameters(const Metadata& metadata, const std::string& path,
   }
   hp.n_vocab = static_cast<int>(n_vocab);
   hp.rms_eps = metadata.real(arch + ".attention.layer_norm_rms_epsilon", 1e-5F);
+  // ggml asserts on it in the middle of a prefill.
+  if (!std::isfinite(hp.rms_eps) || hp.rms_eps < 0) {
+    return broken(path, "the epsilon of its norms cannot be");
+  }
   if (metadata.integer(arch + ".attention.value_length", hp.head_dim) != hp.head_dim) {
     return unsupported("its keys and values differ in size");
   }
