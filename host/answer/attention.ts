@@ -42,7 +42,7 @@ export function pageMasses(trace: MassTrace): Float32Array {
   return pages;
 }
 
-/** Gathers the masses of an answer's steps. */
+/** Gathers the masses of an answer's steps, in stretches of text that end where a sentence may. */
 export class AttentionMap {
   private readonly firstPage: number;
   private readonly endPage: number;
@@ -50,7 +50,8 @@ export class AttentionMap {
   private steps = 0;
   /** Σ √mass over all steps, [pages] */
   private readonly roots: Float64Array;
-  private readonly sentences: { steps: number; mass: Float64Array }[] = [];
+  private readonly stretches: { start: number; steps: number; mass: Float64Array }[] = [];
+  private stretchIsOpen = false;
 
   /** @param documentStart, documentEnd the document's tokens in the sequence. */
   constructor(documentStart: number, documentEnd: number) {
@@ -60,39 +61,44 @@ export class AttentionMap {
     this.roots = new Float64Array(Math.max(0, this.endPage - this.firstPage));
   }
 
-  /** Adds the step that a token of this sentence was chosen from. */
-  add(masses: Float32Array, depthTokens: number, sentence: number): void {
-    while (this.sentences.length <= sentence) {
-      this.sentences.push({ steps: 0, mass: new Float64Array(this.roots.length) });
+  /** Adds the step that a token of the answer was chosen from.
+   * @param text the token's own; @param at where it stands in the answer. */
+  add(masses: Float32Array, depthTokens: number, text: string, at: number): void {
+    if (!this.stretchIsOpen) {
+      this.stretches.push({ start: at, steps: 0, mass: new Float64Array(this.roots.length) });
     }
-    const gathered = this.sentences[sentence]!;
-    gathered.steps++;
+    this.stretchIsOpen = !/[.!?:;\n。！？]/.test(text);
+    const stretch = this.stretches.at(-1)!;
+    stretch.steps++;
     this.steps++;
     const firstLocal = Math.floor((depthTokens - localTokens) / kvPageTokens);
     const end = Math.min(this.endPage, firstLocal, masses.length);
     for (let page = this.firstPage; page < end; page++) {
       const mass = masses[page]!;
-      gathered.mass[page - this.firstPage]! += mass;
+      stretch.mass[page - this.firstPage]! += mass;
       this.roots[page - this.firstPage]! += Math.sqrt(mass);
     }
   }
 
-  /** The KV pages that stand out for a sentence, best first.
+  /** The KV pages that stand out while the characters [start, end) of the answer were written, best
+   * first.
    *
    * A page that draws the same attention at every step says nothing: its steady part over the whole
    * answer, (mean √mass)², is taken off. √ keeps a few strong steps from raising it. The rest is
    * measured against the average page of the document. */
-  standOut(sentence: number, atMost: number, leastScore: number): AttendedPage[] {
-    const gathered = this.sentences[sentence];
-    if (gathered === undefined || gathered.steps === 0) return [];
-    const pages = Math.max(1, this.documentEnd / kvPageTokens - this.firstPage);
+  standOut(start: number, end: number, atMost: number, leastScore: number): AttendedPage[] {
+    const within = this.stretches.filter(
+      (stretch) => start <= stretch.start && stretch.start < end,
+    );
+    const steps = within.reduce((sum, stretch) => sum + stretch.steps, 0);
+    if (steps === 0) return [];
     let total = 0;
-    const standing = Float64Array.from(gathered.mass, (mass, page) => {
-      const mean = mass / gathered.steps;
+    const standing = Float64Array.from(this.roots, (roots, page) => {
+      const mean = within.reduce((sum, stretch) => sum + stretch.mass[page]!, 0) / steps;
       total += mean;
-      return Math.max(0, mean - (this.roots[page]! / this.steps) ** 2);
+      return Math.max(0, mean - (roots / this.steps) ** 2);
     });
-    const average = total / pages;
+    const average = total / Math.max(1, this.documentEnd / kvPageTokens - this.firstPage);
     if (!(average > 0)) return [];
     return [...standing]
       .map((mass, page) => ({ kvPage: this.firstPage + page, score: mass / average }))

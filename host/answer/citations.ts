@@ -24,7 +24,7 @@ export function citationsOf(
   placeOf: KvPagePlace,
 ): Citation[] {
   const attended = sentences.map((_sentence, index) =>
-    attendedPassages(index, document, attention, placeOf),
+    attendedPassages(index, sentences, document, attention, placeOf),
   );
   const quoted = quotedPassages(answer, sentences, document, attended);
   return sentences.flatMap((_sentence, index) => [
@@ -63,17 +63,17 @@ function quotedPassages(
 
 function attendedPassages(
   sentence: number,
+  sentences: Span[],
   document: Document,
   attention: AttentionMap,
   placeOf: KvPagePlace,
 ): Citation[] {
   const passages: Citation[] = [];
   // Neighbouring KV pages lie in one passage: look at more than are wanted.
-  for (const { kvPage, score } of attention.standOut(
-    sentence,
-    4 * passagesPerSentence,
-    leastScore,
-  )) {
+  const from = sentences[sentence]!.start;
+  const until = sentences[sentence + 1]?.start ?? Number.POSITIVE_INFINITY;
+  const candidates = attention.standOut(from, until, 4 * passagesPerSentence, leastScore);
+  for (const { kvPage, score } of candidates) {
     if (passages.length === passagesPerSentence) break;
     const place = placeOf(kvPage);
     if (place === null) continue;

@@ -44,6 +44,8 @@ export const headProfileSchema = z.strictObject({
     contextTokens: z.int().min(256).max(16_777_216),
     budgetTokens: z.int().min(1).max(16_777_216),
   }),
+  /** Of the windows and the planted facts: the same texts and seed give the same profile. */
+  seed: z.int().min(0).max(0xffff_ffff),
   blockTokens: perHead(blockSize),
   /** Tokens read at the reference, forced ones included. Shares of another budget follow from it. */
   budgetTokens: perHead(z.int().min(1).max(16_777_216)),

@@ -6,9 +6,12 @@ export interface Demand {
   contextTokens: number;
   /** Tokens of the chosen pages. */
   documentTokens: number;
-  /** Instructions, marks and the turns of the chat, tokens. */
+  /** Instructions and marks. */
   aroundTokens: number;
+  /** The question, with the turns before it. */
   questionTokens: number;
+  /** Turns of the chat before the question. */
+  turns: number;
   /** `--max-tokens` */
   answerTokens: number;
   /** Tokens of each chosen page with its mark, in order. */
@@ -21,9 +24,10 @@ export function checkFit(demand: Demand): void {
     demand.documentTokens + demand.aroundTokens + demand.questionTokens + demand.answerTokens;
   if (needed <= demand.contextTokens) return;
   const count = (tokens: number) => tokens.toLocaleString("en");
+  const question = demand.turns > 0 ? "the question with the chat before it" : "the question";
   throw new ScholiaError(
     "context_exceeded",
-    `The document has ${count(demand.documentTokens)} tokens, the question ${count(demand.questionTokens)}, ` +
+    `The document has ${count(demand.documentTokens)} tokens, ${question} ${count(demand.questionTokens)}, ` +
       `what stands around them ${count(demand.aroundTokens)}, and the answer may have ${count(demand.answerTokens)}: ` +
       `${count(needed)} together. The model's context holds ${count(demand.contextTokens)}. ${remedies(demand, needed).join("; ")}.`,
   );
@@ -31,6 +35,7 @@ export function checkFit(demand: Demand): void {
 
 function remedies(demand: Demand, needed: number): string[] {
   const remedies: string[] = [];
+  if (demand.turns > 0) remedies.push("start a new chat");
   const shorter = demand.contextTokens - (needed - demand.answerTokens);
   if (shorter >= 64) remedies.push(`give the answer less room (--max-tokens ${shorter})`);
   const pages = firstPagesWithin(demand);

@@ -69,39 +69,42 @@ describe("AttentionMap", () => {
 
   test("finds the passage of each sentence, not what is always read", () => {
     const map = new AttentionMap(64, 1664);
-    for (let at = 0; at < 10; at++) map.add(step(at % 3 === 0 ? { 20: 0.1 } : {}), depth, 0);
-    for (let at = 0; at < 10; at++)
-      map.add(step(at % 4 === 0 ? { 77: 0.08, 78: 0.02 } : {}), depth, 1);
-    expect(map.standOut(0, 2, 2).map(({ kvPage }) => kvPage)).toEqual([20]);
-    expect(map.standOut(1, 2, 2).map(({ kvPage }) => kvPage)).toEqual([77, 78]);
-    expect(map.standOut(0, 1, 2)[0]!.score).toBeGreaterThan(10);
-    expect(map.standOut(2, 2, 2)).toEqual([]);
+    for (let at = 0; at < 10; at++) {
+      map.add(step(at % 3 === 0 ? { 20: 0.1 } : {}), depth, at === 9 ? ". " : "a", at);
+    }
+    for (let at = 0; at < 10; at++) {
+      map.add(step(at % 4 === 0 ? { 77: 0.08, 78: 0.02 } : {}), depth, "b", 11 + at);
+    }
+    expect(map.standOut(0, 11, 2, 2).map(({ kvPage }) => kvPage)).toEqual([20]);
+    expect(map.standOut(11, 99, 2, 2).map(({ kvPage }) => kvPage)).toEqual([77, 78]);
+    expect(map.standOut(0, 11, 1, 2)[0]!.score).toBeGreaterThan(10);
+    expect(map.standOut(99, 100, 2, 2)).toEqual([]);
   });
 
   test("names nothing when attention is even", () => {
     const map = new AttentionMap(64, 1664);
-    for (let at = 0; at < 10; at++) map.add(step({}), depth, 0);
-    expect(map.standOut(0, 5, 0.01)).toEqual([]);
+    for (let at = 0; at < 10; at++) map.add(step({}), depth, "a", at);
+    expect(map.standOut(0, 99, 5, 0.01)).toEqual([]);
   });
 
   test("leaves out sinks, near tokens and what is not the document", () => {
     const map = new AttentionMap(40, 1664);
     for (let at = 0; at < 10; at++) {
       const spikes = at % 5 === 0 ? { 0: 0.5, 3: 0.5, 104: 0.5, 110: 0.5 } : {};
-      map.add(step(spikes), depth, 0);
+      map.add(step(spikes), depth, "a", at);
     }
-    expect(map.standOut(0, 5, 0.5)).toEqual([]);
+    expect(map.standOut(0, 99, 5, 0.5)).toEqual([]);
     // Near: the document's last tokens while hardly anything follows it.
     const near = new AttentionMap(64, 1664);
-    near.add(step({ 100: 0.5 }), 1670, 0);
-    near.add(step({}), 1670, 0);
-    expect(near.standOut(0, 5, 0.5)).toEqual([]);
+    near.add(step({ 100: 0.5 }), 1670, "a", 0);
+    near.add(step({}), 1670, "b", 1);
+    expect(near.standOut(0, 99, 5, 0.5)).toEqual([]);
   });
 
   test("has no answer for a document shorter than the sink", () => {
     const map = new AttentionMap(10, 50);
-    map.add(step({}), depth, 0);
-    expect(map.standOut(0, 5, 0)).toEqual([]);
+    map.add(step({}), depth, "a", 0);
+    expect(map.standOut(0, 99, 5, 0)).toEqual([]);
   });
 });
 

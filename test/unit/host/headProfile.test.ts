@@ -27,6 +27,7 @@ function sample(change: (profile: HeadProfile) => void = () => {}): HeadProfile 
     model: { name: "a model", fingerprint: shape.fingerprint, layers: 2, kvHeads: 3, headDim: 64 },
     digest: "mean_std",
     reference: { contextTokens: 6144, budgetTokens: 1024 },
+    seed: 0,
     blockTokens: table((_layer, head) => ([16, 32, 128][head] ?? 64) as 16 | 32 | 64 | 128),
     budgetTokens: table((layer) => (layer === 0 ? 512 : 1536)),
     measured: {

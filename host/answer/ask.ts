@@ -1,0 +1,335 @@
+/** prefill → kv → decode → answer: a question on a document that is in the context. */
+import type { Answer, Coverage, Mode, Timing } from "../../contract/answer.ts";
+import type { ChatTurn } from "../../contract/routes.ts";
+import type { RunSink } from "../channel.ts";
+import type { Document } from "../document/document.ts";
+import type { Engine, GenerateReport, PrefillProgress } from "../engine/engine.ts";
+import {
+  checkContext,
+  computedTokens,
+  documentNotices,
+  enterInLibrary,
+  modelOf,
+  type OpenDocuments,
+  pagesOf,
+  pagesWithoutText,
+  prefillDocument,
+  titleOf,
+} from "../prefill/readDocument.ts";
+import type { ActiveProfile, ResidentEngine } from "../residentEngine.ts";
+import { layOutPrompt, type Piece } from "../tokens/prompt.ts";
+import { type TokenizedSegment, tokenizeSegment } from "../tokens/tokenize.ts";
+import { AttentionMap, kvPageTokens, pageMasses } from "./attention.ts";
+import { citationsOf } from "./citations.ts";
+import { type Span, sentencesOf } from "./sentences.ts";
+import { traceFrame } from "./traceFrame.ts";
+
+export interface Question {
+  path: string;
+  pages?: string | undefined;
+  question: string;
+  mode: Mode;
+  budgetTokens: number;
+  temperature: number;
+  seed: number;
+  maxTokens: number;
+  trace: boolean;
+}
+
+/** A document, and what it took to open it. */
+export interface OpenedDocument {
+  document: Document;
+  seconds: number;
+}
+
+/** A sequence that ends with an answer, kept so that the next turn goes on from it. */
+export interface LiveChat {
+  chatId: string;
+  engine: Engine;
+  document: Document;
+  sequence: number;
+  /** The conversation that the sequence holds after the document, the last answer included. */
+  pieces: Piece[];
+}
+
+/** The turns that come before the question, and the sequence that holds them, if one does. */
+export interface ChatSoFar {
+  chatId: string;
+  turns: ChatTurn[];
+  live: LiveChat | null;
+}
+
+/** @returns the answer, and with a chat the sequence that holds it */
+export async function ask(
+  question: Question,
+  { document, seconds: documentSeconds }: OpenedDocument,
+  resident: ResidentEngine,
+  documents: OpenDocuments,
+  dataDir: string,
+  sink: RunSink,
+  chat?: ChatSoFar,
+): Promise<{ answer: Answer; live: LiveChat | null }> {
+  const { engine } = resident;
+  const isFollowUp = chat !== undefined && chat.turns.length > 0;
+  const prompt = layOutPrompt(engine.model, document, chat?.turns ?? [], question.question);
+  const notices = [...documentNotices(document), ...prompt.notices];
+  // In a chat the document's notices were said at the beginning.
+  if (!isFollowUp) for (const notice of notices) sink.notice(notice);
+
+  const started = performance.now();
+  const segment = await documents.tokenize(engine, document, prompt);
+  const conversation = await tokenizeSegment(engine, prompt.conversation);
+  checkContext(engine, document, segment, conversation.tokens.length, question.maxTokens, {
+    turns: chat?.turns.length ?? 0,
+  });
+
+  const prefilled = await prefillTurn(
+    { engine, document, segment, conversation: prompt.conversation, live: chat?.live ?? null },
+    sink,
+  );
+  const { sequence } = prefilled;
+  try {
+    const inContext = await tokensInContext(engine, sequence, segment);
+    const written = await write(engine, sequence, segment, question, sink, started);
+    const sentences = sentencesOf(written.text);
+    const citations = citationsOf(written.text, sentences, document, written.attention, (page) =>
+      placeOfKvPage(segment, page),
+    );
+    await enterInLibrary(engine, sequence, question.path, document, segment, dataDir);
+    const answer: Answer = {
+      answer: written.text,
+      stop: written.report.stop,
+      citations,
+      coverage: coverageOf(
+        document,
+        segment,
+        inContext,
+        question,
+        resident.profile,
+        written.report,
+      ),
+      timing: timingOf(prefilled, written, {
+        modelLoadSeconds: resident.loadSeconds,
+        documentSeconds,
+      }),
+      memory: await engine.memory(),
+      model: modelOf(engine),
+      document: { id: document.id, path: question.path, title: titleOf(document) },
+      notices,
+    };
+    if (chat === undefined) {
+      await engine.release(sequence);
+      return { answer, live: null };
+    }
+    const pieces: Piece[] = [...prompt.conversation, { text: written.text, part: "answer" }];
+    return { answer, live: { chatId: chat.chatId, engine, document, sequence, pieces } };
+  } catch (error) {
+    await engine.release(sequence);
+    throw error;
+  }
+}
+
+interface Turn {
+  engine: Engine;
+  document: Document;
+  segment: TokenizedSegment;
+  conversation: Piece[];
+  live: LiveChat | null;
+}
+
+interface Prefilled {
+  sequence: number;
+  computed: number;
+  memory: number;
+  disk: number;
+  seconds: number;
+}
+
+/** Brings document and conversation into a sequence: on from the last turn where the sequence is
+ * still there, else from the document's saved KV. */
+async function prefillTurn(turn: Turn, sink: RunSink): Promise<Prefilled> {
+  const { engine, live, conversation } = turn;
+  if (live !== null && goesOn(live, turn)) {
+    const held = (await engine.sequenceTokens(live.sequence)).length;
+    const rest = conversation.slice(live.pieces.length);
+    const progress = await prefillPieces(engine, live.sequence, rest, sink);
+    const found = { memory: held, disk: 0, computed: 0, seconds: 0 };
+    return { sequence: live.sequence, ...add(found, progress) };
+  }
+  if (live?.engine === engine) await engine.release(live.sequence);
+  const { sequence, progress } = await prefillDocument(engine, turn.segment, sink);
+  const asked = await prefillPieces(engine, sequence, conversation, sink);
+  return {
+    sequence,
+    ...add(add({ computed: 0, memory: 0, disk: 0, seconds: 0 }, progress), asked),
+  };
+}
+
+/** A template may write earlier turns otherwise than they were first asked; then they are read
+ * again. */
+function goesOn(live: LiveChat, turn: Turn): boolean {
+  return (
+    live.engine === turn.engine &&
+    live.document === turn.document &&
+    live.pieces.length < turn.conversation.length &&
+    live.pieces.every((piece, index) => {
+      const other = turn.conversation[index];
+      return piece.text === other?.text && piece.part === other.part;
+    })
+  );
+}
+
+async function prefillPieces(
+  engine: Engine,
+  sequence: number,
+  pieces: Piece[],
+  sink: RunSink,
+): Promise<PrefillProgress> {
+  try {
+    const { tokens } = await tokenizeSegment(engine, pieces);
+    return await engine.prefill(sequence, tokens, { wantLogits: true, signal: sink.signal });
+  } catch (error) {
+    await engine.release(sequence);
+    throw error;
+  }
+}
+
+type Counts = Pick<Prefilled, "computed" | "memory" | "disk" | "seconds">;
+
+function add(counts: Counts, progress: PrefillProgress): Counts {
+  return {
+    computed: counts.computed + computedTokens(progress),
+    memory: counts.memory + progress.memoryTokens,
+    disk: counts.disk + progress.diskTokens,
+    seconds: counts.seconds + progress.seconds,
+  };
+}
+
+/** Counts the document's tokens in the sequence that the answer is decoded from: the certificate
+ * says what is there, not what was meant to be. */
+async function tokensInContext(
+  engine: Engine,
+  sequence: number,
+  segment: TokenizedSegment,
+): Promise<number> {
+  const held = await engine.sequenceTokens(sequence);
+  let inContext = 0;
+  segment.tokens.forEach((token, position) => {
+    if (segment.start[position]! >= 0 && held[position] === token) inContext++;
+  });
+  return inContext;
+}
+
+interface Written {
+  text: string;
+  report: GenerateReport;
+  attention: AttentionMap;
+  firstTokenSeconds: number;
+  depth: number;
+}
+
+/** Decodes the answer: streams its text, and gathers what the heads read. */
+async function write(
+  engine: Engine,
+  sequence: number,
+  segment: TokenizedSegment,
+  question: Question,
+  sink: RunSink,
+  started: number,
+): Promise<Written> {
+  const documentEnd = segment.start.findLastIndex((start) => start >= 0) + 1;
+  const documentStart = segment.start.findIndex((start) => start >= 0);
+  const attention = new AttentionMap(documentStart, documentEnd);
+  let text = "";
+  let firstTokenSeconds = 0;
+  let isFirst = true;
+  const report = await engine.generate<"mass">(sequence, {
+    mode: question.mode,
+    budgetTokens: question.budgetTokens,
+    temperature: question.temperature,
+    seed: question.seed,
+    maxTokens: question.maxTokens,
+    trace: "mass",
+    signal: sink.signal,
+    onToken: (token) => {
+      if (isFirst) firstTokenSeconds = secondsSince(started);
+      isFirst = false;
+      const piece = text === "" ? token.text.trimStart() : token.text;
+      if (token.trace !== null) {
+        const masses = pageMasses(token.trace);
+        attention.add(masses, token.trace.depthTokens, piece, text.length);
+        const frame = question.trace
+          ? traceFrame(token.trace, { start: documentStart, end: documentEnd })
+          : null;
+        if (frame !== null) sink.trace(frame);
+      }
+      text += piece;
+      sink.text(piece);
+    },
+  });
+  const depth = (await engine.sequenceTokens(sequence)).length;
+  return { text: text.trimEnd(), report, attention, firstTokenSeconds, depth };
+}
+
+/** Characters of the document under a KV page; null where there are none. */
+function placeOfKvPage(segment: TokenizedSegment, kvPage: number): Span | null {
+  const first = kvPage * kvPageTokens;
+  const starts = segment.start.subarray(first, first + kvPageTokens).filter((at) => at >= 0);
+  const ends = segment.end.subarray(first, first + kvPageTokens).filter((at) => at >= 0);
+  return starts.length === 0 ? null : { start: Math.min(...starts), end: Math.max(...ends) };
+}
+
+function coverageOf(
+  document: Document,
+  segment: TokenizedSegment,
+  inContext: number,
+  question: Question,
+  profile: ActiveProfile,
+  report: GenerateReport,
+): Coverage {
+  const perStep = (total: number) => (report.steps > 0 ? total / report.steps : 0);
+  const isSparse = question.mode === "ab-sparse";
+  return {
+    documentTokens: segment.documentTokens,
+    tokensInContext: inContext,
+    pages: pagesOf(document),
+    documentPages: document.wholePageCount,
+    pagesWithoutText: pagesWithoutText(document),
+    mode: question.mode,
+    budgetTokens: isSparse ? question.budgetTokens : null,
+    profile: isSparse ? profile.name : "none",
+    kvBytesPerToken: perStep(report.kvBytes),
+    digestBytesPerToken: perStep(report.digestBytes),
+    denseBytesPerToken: perStep(report.denseBytes),
+  };
+}
+
+function timingOf(
+  prefilled: Prefilled,
+  written: Written,
+  before: Pick<Timing, "modelLoadSeconds" | "documentSeconds">,
+): Timing {
+  const { report } = written;
+  return {
+    prefillTokens: prefilled.computed,
+    cachedTokens: prefilled.memory + prefilled.disk,
+    cachedInMemory: prefilled.memory,
+    cachedOnDisk: prefilled.disk,
+    prefillSeconds: prefilled.seconds,
+    prefillTokensPerSecond: rate(prefilled.computed, prefilled.seconds),
+    decodeTokens: report.tokens.length,
+    decodeSeconds: report.seconds,
+    decodeTokensPerSecond: rate(report.steps, report.seconds),
+    depth: written.depth,
+    firstTokenSeconds: written.firstTokenSeconds,
+    ...before,
+  };
+}
+
+function rate(tokens: number, seconds: number): number {
+  return seconds > 0 ? tokens / seconds : 0;
+}
+
+function secondsSince(start: number): number {
+  return (performance.now() - start) / 1000;
+}

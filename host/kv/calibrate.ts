@@ -1,0 +1,354 @@
+/** `scholia calibrate`: measures what each block size and budget would cost each head, and shares out
+ * the bytes that uniform blocks of 32 tokens would read, so that the output error is least.
+ *
+ * The error of a head is averaged over texts by the arithmetic mean: what is then minimised is the
+ * mean over texts of the total error, so the text on which a head does worst (mostly retrieval) weighs
+ * most. A geometric mean would let easy texts hide it. */
+import { createHash } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { z } from "zod";
+import { ScholiaError } from "../../contract/errors.ts";
+import type { CalibrationReport } from "../../contract/heads.ts";
+import type { RunParsed } from "../../contract/routes.ts";
+import type { RunSink } from "../channel.ts";
+import type { Engine, HeadErrors, PrefillProgress } from "../engine/engine.ts";
+import {
+  blockSizes,
+  formatHeadProfile,
+  type HeadProfile,
+  ownProfilesDir,
+  profileFormat,
+  profileVersion,
+  uniformBlockTokens,
+} from "../models/headProfile.ts";
+import { headTable } from "../models/headTable.ts";
+import type { OpenDocuments } from "../prefill/readDocument.ts";
+import type { ResidentEngine } from "../residentEngine.ts";
+import { allocateHeads, type Choice } from "./allocateHeads.ts";
+import { type CalibrationText, calibrationTexts } from "./calibrationTexts.ts";
+import { writeWhole } from "./library.ts";
+import { headReading } from "./readCost.ts";
+
+/** Of the reference budget. */
+const budgetSteps = [1 / 4, 3 / 8, 1 / 2, 3 / 4, 1, 3 / 2, 2, 3, 4];
+const defaultBudgetTokens = 1024;
+const longestContextTokens = 24_576;
+const queriesPerText = 64;
+
+interface Reference {
+  contextTokens: number;
+  budgetTokens: number;
+}
+
+export async function calibrate(
+  input: RunParsed<"heads.calibrate">,
+  resident: ResidentEngine,
+  documents: OpenDocuments,
+  dataDir: string,
+  sink: RunSink,
+): Promise<CalibrationReport> {
+  const { engine } = resident;
+  const reference = referenceOf(input, engine);
+  const texts = await gatherTexts(input, engine, documents, reference, sink);
+  const budgets = budgetSteps.map((step) => Math.round(step * reference.budgetTokens));
+  const { digest } = await engine.profile();
+  const measured: MeasuredText[] = [];
+  for (const [index, text] of texts.entries()) {
+    const label = `${text.name} (${text.kind}, ${index + 1} of ${texts.length})`;
+    measured.push(await measure(engine, text, budgets, digest, dataDir, label, sink));
+  }
+  const table = meanOf(measured.map(({ errors }) => errors));
+  const profile = makeProfile(input, engine, digest, reference, texts, table);
+  const path = resolve(
+    input.output ?? join(ownProfilesDir(dataDir), `${engine.model.fingerprint.slice(0, 16)}.json`),
+  );
+  await writeWhole(path, formatHeadProfile(profile));
+  return reportOf(profile, path, engine, measured);
+}
+
+function referenceOf(input: RunParsed<"heads.calibrate">, engine: Engine): Reference {
+  const { contextTokens: context } = engine.model;
+  const contextTokens =
+    input.referenceContext ?? Math.min(longestContextTokens, Math.floor((context * 3) / 4));
+  const budgetTokens = input.referenceBudget ?? defaultBudgetTokens;
+  if (contextTokens > context) {
+    throw new ScholiaError(
+      "context_exceeded",
+      `A reference context of ${contextTokens} tokens is more than the model's ${context}.`,
+    );
+  }
+  if (budgetTokens * 2 > contextTokens) {
+    throw new ScholiaError(
+      "invalid_argument",
+      `The reference budget (${budgetTokens}) must be at most half of the reference context (${contextTokens}).`,
+    );
+  }
+  return { contextTokens, budgetTokens };
+}
+
+async function gatherTexts(
+  input: RunParsed<"heads.calibrate">,
+  engine: Engine,
+  documents: OpenDocuments,
+  reference: Reference,
+  sink: RunSink,
+): Promise<CalibrationText[]> {
+  const texts: CalibrationText[] = [];
+  // Shorter than this, even half the budget would read most of the text.
+  const leastTokens = 2 * reference.budgetTokens;
+  for (const [index, path] of input.texts.entries()) {
+    const document = await documents.open(path, undefined, sink);
+    const made = await calibrationTexts(
+      engine,
+      document,
+      reference.contextTokens,
+      leastTokens,
+      input.seed + index,
+    );
+    if (made.length === 0)
+      sink.notice(`${document.name} has fewer than ${leastTokens} tokens and is left out.`);
+    texts.push(...made);
+  }
+  if (texts.length > 0) return texts;
+  throw new ScholiaError(
+    "invalid_argument",
+    `No text is long enough: ${leastTokens} tokens at least, better ${reference.contextTokens}. Give longer --texts, or a smaller --context and --budget.`,
+  );
+}
+
+interface MeasuredText {
+  text: CalibrationText;
+  errors: ErrorTable;
+  /** From an earlier calibration that did not come to its end. */
+  reused: boolean;
+}
+
+/** [heads][block sizes][budgets], flat. */
+const errorTableSchema = z.strictObject({
+  blockTokens: z.array(z.int()),
+  budgetTokens: z.array(z.int()),
+  outputError: z.array(z.number()),
+  recall: z.array(z.number()),
+  queries: z.int(),
+});
+type ErrorTable = z.infer<typeof errorTableSchema>;
+
+/** Measures a text, or takes what an earlier calibration measured of the same. */
+async function measure(
+  engine: Engine,
+  text: CalibrationText,
+  budgetTokens: number[],
+  digest: string,
+  dataDir: string,
+  label: string,
+  sink: RunSink,
+): Promise<MeasuredText> {
+  const queries = Math.min(queriesPerText, text.tailTokens);
+  const request = {
+    tailTokens: text.tailTokens,
+    queries,
+    blockTokens: [...blockSizes],
+    budgetTokens,
+  };
+  const key = createHash("sha256")
+    .update(JSON.stringify([1, engine.model.fingerprint, digest, request]))
+    .update(new Uint8Array(text.tokens.buffer))
+    .digest("hex");
+  const path = join(dataDir, "calibration", `${key}.json`);
+  const kept = await loadTable(path);
+  if (kept !== null) return { text, errors: kept, reused: true };
+  const found = await engine.measureHeads(text.tokens, {
+    ...request,
+    signal: sink.signal,
+    onProgress: (progress) => sink.progress(measureProgress(progress, label)),
+  });
+  const errors = plainTable(found);
+  if (![...errors.outputError, ...errors.recall].every(Number.isFinite)) {
+    throw new ScholiaError("internal", `The measurement of ${label} gave numbers that are none.`);
+  }
+  await writeWhole(path, JSON.stringify(errors));
+  return { text, errors, reused: false };
+}
+
+async function loadTable(path: string): Promise<ErrorTable | null> {
+  try {
+    return errorTableSchema.parse(JSON.parse(await readFile(path, "utf8")));
+  } catch {
+    return null;
+  }
+}
+
+function plainTable(found: HeadErrors): ErrorTable {
+  return {
+    blockTokens: [...found.blockTokens],
+    budgetTokens: [...found.budgetTokens],
+    outputError: [...found.outputError],
+    recall: [...found.recall],
+    queries: found.queries,
+  };
+}
+
+function measureProgress(now: PrefillProgress, label: string) {
+  const rate = now.tokensPerSecond > 0 ? now.tokensPerSecond : null;
+  return {
+    phase: "prefill" as const,
+    done: now.doneTokens,
+    total: now.totalTokens,
+    unit: "tokens" as const,
+    seconds: now.seconds,
+    rate,
+    secondsLeft: rate === null ? null : (now.totalTokens - now.doneTokens) / rate,
+    label,
+  };
+}
+
+/** Element by element. */
+export function meanOf(tables: ErrorTable[]): ErrorTable {
+  const [first] = tables;
+  const mean = (of: (table: ErrorTable) => number[]) =>
+    of(first!).map((_value, index) => {
+      const sum = tables.reduce((total, table) => total + of(table)[index]!, 0);
+      return sum / tables.length;
+    });
+  return {
+    ...first!,
+    outputError: mean((table) => table.outputError),
+    recall: mean((table) => table.recall),
+  };
+}
+
+/** The choices of each head with their bytes at the reference, and the index into the table. */
+export function choicesOf(
+  table: ErrorTable,
+  heads: number,
+  headDim: number,
+  reference: Reference,
+): (Choice & { index: number; recall: number })[][] {
+  const { blockTokens, budgetTokens } = table;
+  return Array.from({ length: heads }, (_, head) =>
+    blockTokens.flatMap((block, b) =>
+      budgetTokens.map((budget, t) => {
+        const index = (head * blockTokens.length + b) * budgetTokens.length + t;
+        const reading = headReading(block, budget, reference.contextTokens, headDim);
+        return {
+          index,
+          blockTokens: block,
+          // A head reads its forced tokens and one block, however small its budget.
+          budgetTokens: reading.tokens,
+          bytes: reading.kvBytes + reading.digestBytes,
+          error: table.outputError[index]!,
+          recall: table.recall[index]!,
+        };
+      }),
+    ),
+  );
+}
+
+function makeProfile(
+  input: RunParsed<"heads.calibrate">,
+  engine: Engine,
+  digest: HeadProfile["digest"],
+  reference: Reference,
+  texts: CalibrationText[],
+  table: ErrorTable,
+): HeadProfile {
+  const { model } = engine;
+  const heads = model.layers * model.kvHeads;
+  const choices = choicesOf(table, heads, model.headDim, reference);
+  const atReference = table.budgetTokens.indexOf(reference.budgetTokens);
+  const uniformAt =
+    table.blockTokens.indexOf(uniformBlockTokens) * table.budgetTokens.length + atReference;
+  const uniform = choices.map((head) => head[uniformAt]!);
+  const limit = sum(uniform.map(({ bytes }) => bytes));
+  const allocation = allocateHeads(choices, limit);
+  if (allocation === null) {
+    throw new ScholiaError(
+      "invalid_argument",
+      `The reference budget (${reference.budgetTokens}) is too small: the tokens that every head must read take more. Give a larger --budget.`,
+    );
+  }
+  const chosen = allocation.chosen.map((index, head) => choices[head]![index]!);
+  const byLayer = <Value>(values: Value[]) =>
+    Array.from({ length: model.layers }, (_, layer) =>
+      values.slice(layer * model.kvHeads, (layer + 1) * model.kvHeads),
+    );
+  return {
+    format: profileFormat,
+    version: profileVersion,
+    name: input.name ?? model.name,
+    model: {
+      name: model.name,
+      fingerprint: model.fingerprint,
+      layers: model.layers,
+      kvHeads: model.kvHeads,
+      headDim: model.headDim,
+    },
+    digest,
+    reference,
+    seed: input.seed,
+    blockTokens: byLayer(chosen.map(({ blockTokens }) => blockTokens as 16 | 32 | 64 | 128)),
+    budgetTokens: byLayer(chosen.map(({ budgetTokens }) => budgetTokens)),
+    measured: {
+      outputError: byLayer(chosen.map(({ error }) => rounded(error))),
+      recall: byLayer(chosen.map(({ recall }) => rounded(recall))),
+      errorByBlock: byLayer(
+        choices.map((head) =>
+          blockSizes.map((_size, b) =>
+            rounded(head[b * table.budgetTokens.length + atReference]!.error),
+          ),
+        ),
+      ),
+      uniform: {
+        outputError: rounded(mean(uniform.map(({ error }) => error))),
+        recall: rounded(mean(uniform.map(({ recall }) => recall))),
+      },
+      bytesPerToken: allocation.bytes,
+      uniformBytesPerToken: limit,
+      queries: table.queries,
+    },
+    texts: texts.map(({ name, kind, sha256, tokens }) => ({
+      name,
+      kind,
+      sha256,
+      tokens: tokens.length,
+    })),
+  };
+}
+
+function reportOf(
+  profile: HeadProfile,
+  path: string,
+  engine: Engine,
+  measured: MeasuredText[],
+): CalibrationReport {
+  return {
+    table: headTable(engine.model, { name: profile.name, file: profile }),
+    path,
+    bytesPerToken: profile.measured.bytesPerToken,
+    uniformBytesPerToken: profile.measured.uniformBytesPerToken,
+    outputError: mean(profile.measured.outputError.flat()),
+    uniformOutputError: profile.measured.uniform.outputError,
+    recall: mean(profile.measured.recall.flat()),
+    uniformRecall: profile.measured.uniform.recall,
+    texts: measured.map(({ text, reused }) => ({
+      name: text.name,
+      tokens: text.tokens.length,
+      kind: text.kind,
+      reused,
+    })),
+  };
+}
+
+/** Six digits say more than the measurement does. */
+function rounded(value: number): number {
+  return Number(value.toPrecision(6));
+}
+
+function sum(values: number[]): number {
+  return values.reduce((total, value) => total + value, 0);
+}
+
+function mean(values: number[]): number {
+  return values.length === 0 ? 0 : sum(values) / values.length;
+}

@@ -1,0 +1,309 @@
+/** document → tokens → prefill: a document's text in the model's context, its KV taken from memory or
+ * disk where it is known and saved as it grows. */
+import { realpath, stat } from "node:fs/promises";
+import { ScholiaError } from "../../contract/errors.ts";
+import type { ReadReport } from "../../contract/routes.ts";
+import type { RunSink } from "../channel.ts";
+import type { Document } from "../document/document.ts";
+import { readDocument as parseDocument } from "../document/read.ts";
+import type { Engine, PrefillProgress } from "../engine/engine.ts";
+import { bytesOf, enterRead } from "../kv/library.ts";
+import { chunkTokens, type EngineRoom, type ResidentEngine } from "../residentEngine.ts";
+import { layOutPrompt, type Prompt } from "../tokens/prompt.ts";
+import { type TokenizedSegment, tokenizeSegment } from "../tokens/tokenize.ts";
+import { checkFit } from "./fit.ts";
+
+type Reporting = Pick<RunSink, "progress" | "notice" | "signal">;
+
+/** Documents and their tokens, remembered for the next question. */
+export class OpenDocuments {
+  private readonly documents = new Map<string, Document>();
+  private readonly segments = new Map<string, TokenizedSegment>();
+
+  /** @throws ScholiaError a `document_…` code or `cancelled` */
+  async open(path: string, pages: string | undefined, sink: Reporting): Promise<Document> {
+    const key = JSON.stringify([await identity(path), pages ?? null]);
+    const known = recall(this.documents, key);
+    if (known !== undefined) return known;
+    const started = performance.now();
+    const result = await parseDocument(path, {
+      ...(pages === undefined ? {} : { pages }),
+      signal: sink.signal,
+      onProgress: ({ page, pages: total }) =>
+        sink.progress({
+          phase: "document",
+          done: page,
+          total,
+          unit: "pages",
+          seconds: (performance.now() - started) / 1000,
+          rate: null,
+          secondsLeft: null,
+        }),
+    });
+    if (!result.ok) throw new ScholiaError(result.error.code, result.error.message);
+    remember(this.documents, key, result.value);
+    return result.value;
+  }
+
+  /** The document's segment of a prompt, as tokens. */
+  async tokenize(engine: Engine, document: Document, prompt: Prompt): Promise<TokenizedSegment> {
+    const key = JSON.stringify([engine.model.fingerprint, document.id, pagesOf(document)]);
+    const known = recall(this.segments, key);
+    if (known !== undefined) return known;
+    const segment = await tokenizeSegment(engine, prompt.document, beginning(engine, prompt));
+    remember(this.segments, key, segment);
+    return segment;
+  }
+}
+
+const rememberedAtMost = 4;
+
+function recall<Value>(map: Map<string, Value>, key: string): Value | undefined {
+  const value = map.get(key);
+  if (value !== undefined) remember(map, key, value);
+  return value;
+}
+
+/** Puts the entry last, and forgets the first when there are too many. */
+function remember<Value>(map: Map<string, Value>, key: string, value: Value) {
+  map.delete(key);
+  map.set(key, value);
+  const [first] = map.keys();
+  if (map.size > rememberedAtMost && first !== undefined) map.delete(first);
+}
+
+/** The file as it is now: when it changes, it is another document. */
+async function identity(path: string): Promise<unknown[]> {
+  try {
+    const real = await realpath(path);
+    const { size, mtimeMs, ino } = await stat(real);
+    return [real, size, mtimeMs, ino];
+  } catch {
+    return [path];
+  }
+}
+
+/** The beginning-of-text token, where the model wants one and its template writes none. */
+function beginning(engine: Engine, prompt: Prompt): number | undefined {
+  const { addsBos, bosPiece } = engine.model;
+  const written = prompt.document[0]?.text.startsWith(bosPiece) === true;
+  return addsBos && engine.bosToken >= 0 && !written ? engine.bosToken : undefined;
+}
+
+/** The chosen pages, as `--pages` takes them. */
+export function pagesOf(document: Document): string {
+  const ranges = document.selection?.ranges;
+  if (ranges !== undefined) return ranges.replaceAll("–", "-").replaceAll(" ", "");
+  const last = document.pages.at(-1)?.number ?? 1;
+  return last === 1 ? "1" : `1-${last}`;
+}
+
+export function pagesWithoutText(document: Document): number[] {
+  return document.pages
+    .filter(({ start, end }) => document.text.slice(start, end).trim() === "")
+    .map(({ number }) => number);
+}
+
+export function titleOf(document: Document): string {
+  return document.title ?? document.name;
+}
+
+/** What the extraction found that a reader should know. */
+export function documentNotices(document: Document): string[] {
+  const { counts, summary, notes } = document.report;
+  return counts.text === document.pages.length ? notes : [summary, ...notes];
+}
+
+/** @throws ScholiaError `context_exceeded` unless document, conversation and answer fit. */
+export function checkContext(
+  engine: Engine,
+  document: Document,
+  segment: TokenizedSegment,
+  conversationTokens: number,
+  answerTokens: number,
+  { turns } = { turns: 0 },
+) {
+  checkFit({
+    turns,
+    contextTokens: engine.model.contextTokens,
+    documentTokens: segment.documentTokens,
+    aroundTokens: segment.tokens.length - segment.documentTokens,
+    questionTokens: conversationTokens,
+    answerTokens,
+    pages: tokensOfPages(document, segment),
+  });
+}
+
+/** Tokens of each page with the mark before it. */
+function tokensOfPages(document: Document, segment: TokenizedSegment) {
+  const counts = new Map<number, number>();
+  let sinceLastPage = 0;
+  for (const start of segment.start) {
+    sinceLastPage++;
+    if (start < 0) continue;
+    const { number } = document.pageOf(start);
+    const isFirstPage = counts.size === 0;
+    // What stands before the first page is not a page's.
+    counts.set(number, (counts.get(number) ?? 0) + (isFirstPage ? 1 : sinceLastPage));
+    sinceLastPage = 0;
+  }
+  return [...counts].map(([number, tokens]) => ({ number, tokens }));
+}
+
+/** Prefills a document's segment on a new sequence and saves it as it goes.
+ * @returns the sequence, to be released by the caller
+ * @throws ScholiaError `cancelled` with what is kept, `out_of_memory` … */
+export async function prefillDocument(
+  engine: Engine,
+  segment: TokenizedSegment,
+  sink: Reporting,
+): Promise<{ sequence: number; progress: PrefillProgress }> {
+  const sequence = await engine.createSequence();
+  let last: PrefillProgress | null = null;
+  try {
+    const progress = await engine.prefill(sequence, segment.tokens, {
+      persist: true,
+      wantLogits: false,
+      signal: sink.signal,
+      onProgress: (now) => {
+        last = now;
+        reportPrefill(now, sink);
+      },
+    });
+    if (progress.storeError !== null) {
+      sink.notice(`The read could not be saved: ${progress.storeError.message}`);
+    }
+    return { sequence, progress };
+  } catch (error) {
+    await engine.release(sequence);
+    if (error instanceof ScholiaError && error.code === "cancelled") {
+      throw new ScholiaError("cancelled", stoppedReading(last, segment.tokens.length));
+    }
+    throw error;
+  }
+}
+
+function stoppedReading(last: PrefillProgress | null, total: number): string {
+  const count = (tokens: number) => tokens.toLocaleString("en");
+  return (
+    `Stopped after ${count(last?.doneTokens ?? 0)} of ${count(total)} tokens. ` +
+    "What is read is kept: the same command goes on from there."
+  );
+}
+
+function reportPrefill(now: PrefillProgress, sink: Reporting) {
+  const computed = now.doneTokens - now.memoryTokens - now.diskTokens;
+  // The rate falls with depth, so the last chunk says more of what is left than the mean.
+  const rate = now.tokensPerSecond > 0 ? now.tokensPerSecond : null;
+  sink.progress({
+    phase: "prefill",
+    done: now.doneTokens,
+    total: now.totalTokens,
+    unit: "tokens",
+    seconds: now.seconds,
+    rate: computed > 0 ? rate : null,
+    secondsLeft: rate === null ? null : (now.totalTokens - now.doneTokens) / rate,
+  });
+}
+
+/** Tokens that a prefill computed. */
+export function computedTokens(progress: PrefillProgress): number {
+  return progress.doneTokens - progress.memoryTokens - progress.diskTokens;
+}
+
+export interface ReadInput {
+  path: string;
+  pages?: string | undefined;
+  maxTokens: number;
+}
+
+/** `scholia read`: prefills and saves a document. */
+export async function read(
+  input: ReadInput,
+  document: Document,
+  resident: ResidentEngine,
+  documents: OpenDocuments,
+  room: Pick<EngineRoom, "dataDir">,
+  sink: Reporting,
+): Promise<ReadReport> {
+  const { engine } = resident;
+  const notices = documentNotices(document);
+  for (const notice of notices) sink.notice(notice);
+  const prompt = layOutPrompt(engine.model, document, [], "?");
+  const segment = await documents.tokenize(engine, document, prompt);
+  const conversation = await tokenizeSegment(engine, prompt.conversation);
+  checkContext(engine, document, segment, conversation.tokens.length, input.maxTokens);
+  const { sequence, progress } = await prefillDocument(engine, segment, sink);
+  try {
+    const saved = await enterInLibrary(
+      engine,
+      sequence,
+      input.path,
+      document,
+      segment,
+      room.dataDir,
+    );
+    const computed = computedTokens(progress);
+    return {
+      document: { id: document.id, path: input.path, title: titleOf(document) },
+      pages: pagesOf(document),
+      documentPages: document.wholePageCount,
+      pagesWithoutText: pagesWithoutText(document),
+      documentTokens: segment.documentTokens,
+      readTokens: segment.tokens.length,
+      prefillTokens: computed,
+      cachedInMemory: progress.memoryTokens,
+      cachedOnDisk: progress.diskTokens,
+      prefillSeconds: progress.seconds,
+      prefillTokensPerSecond: progress.seconds > 0 ? computed / progress.seconds : 0,
+      ...saved,
+      complete: true,
+      model: modelOf(engine),
+      notices,
+    };
+  } finally {
+    await engine.release(sequence);
+  }
+}
+
+export function modelOf(engine: Engine) {
+  const { name, fingerprint } = engine.model;
+  return { name, fingerprint, device: engine.device };
+}
+
+/** Writes down what was read, where it lies and when it was last used. */
+export async function enterInLibrary(
+  engine: Engine,
+  sequence: number,
+  path: string,
+  document: Document,
+  segment: TokenizedSegment,
+  dataDir: string,
+): Promise<{ key: string; runs: number; storedBytes: number }> {
+  const key = await engine.sequenceKey(sequence);
+  const runs = await engine.storedRuns(sequence);
+  const storedBytes = await bytesOf(runs);
+  await enterRead(
+    dataDir,
+    {
+      id: document.id,
+      path,
+      title: titleOf(document),
+      kind: document.kind,
+      pages: document.wholePageCount,
+    },
+    {
+      key,
+      model: { name: engine.model.name, fingerprint: engine.model.fingerprint },
+      pages: pagesOf(document),
+      chunkTokens,
+      tokens: segment.tokens.length,
+      documentTokens: segment.documentTokens,
+      complete: true,
+      runs: runs.map((run) => run.split(/[/\\]/).at(-1) ?? run),
+      bytes: storedBytes,
+      lastUse: new Date().toISOString(),
+    },
+  );
+  return { key, runs: runs.length, storedBytes };
+}
