@@ -195,8 +195,7 @@ TEST(KvCache, TwoQuestionsDoNotDisturbEachOther) {
     for (int question = 1; question <= 3; ++question) {
       readings.push_back(read(*cache, document));
       Reading& reading = readings.back();
-      ASSERT_TRUE(
-          prefill(*cache, reading.id, reading.expected, text(9, question)).status.ok());
+      ASSERT_TRUE(prefill(*cache, reading.id, reading.expected, text(9, question)).status.ok());
       ASSERT_TRUE(
           generate(*cache, reading.id, reading.expected, kSparseText, text(20, question)).ok());
     }

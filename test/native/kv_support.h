@@ -70,9 +70,8 @@ inline f16 kv_element(uint64_t state, int layer, int side, int kv_head, int d) {
 }
 
 inline f16* row_of(f16* layer, const KvShape& shape, PageId page, int kv_head, int position) {
-  const size_t row =
-      (size_t(page) * size_t(shape.n_kv_heads) + size_t(kv_head)) * kKvPageTokens +
-      size_t(position % kKvPageTokens);
+  const size_t row = (size_t(page) * size_t(shape.n_kv_heads) + size_t(kv_head)) * kKvPageTokens +
+                     size_t(position % kKvPageTokens);
   return layer + row * size_t(shape.head_dim);
 }
 
@@ -163,8 +162,8 @@ inline PrefillResult prefill(KvCache& cache, SequenceId sequence, Expected& expe
     result.status = cache.reserve(sequence, chunk_end - position);
     if (!result.status.ok() || stop_after-- == 0) return result;
     write_kv(cache, sequence, whole, position, chunk_end);
-    cache.append(sequence, std::span(whole.tokens).subspan(size_t(position),
-                                                           size_t(chunk_end - position)));
+    cache.append(sequence,
+                 std::span(whole.tokens).subspan(size_t(position), size_t(chunk_end - position)));
     position = chunk_end;
     keep(position);
     if (persist) result.status = cache.persist(sequence);

@@ -1,3 +1,5 @@
+#include "engine/decode/plan.h"
+
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -5,8 +7,6 @@
 #include <iterator>
 #include <map>
 #include <random>
-
-#include "engine/decode/plan.h"
 
 namespace scholia {
 namespace {

@@ -30,10 +30,8 @@ TEST(HeadProfile, UniformFitsEveryModelOfItsShape) {
 
 TEST(HeadProfile, RefusesAnotherShapeOrModel) {
   HeadProfile profile = HeadProfile::uniform(kLayers, kKvHeads);
-  EXPECT_EQ(profile.check(kLayers, kKvHeads + 1, kModel).error().code,
-            ErrorCode::kProfileMismatch);
-  EXPECT_EQ(profile.check(kLayers + 1, kKvHeads, kModel).error().code,
-            ErrorCode::kProfileMismatch);
+  EXPECT_EQ(profile.check(kLayers, kKvHeads + 1, kModel).error().code, ErrorCode::kProfileMismatch);
+  EXPECT_EQ(profile.check(kLayers + 1, kKvHeads, kModel).error().code, ErrorCode::kProfileMismatch);
   profile.model_fingerprint = std::string(64, 'b');
   EXPECT_EQ(code_of(profile), ErrorCode::kProfileMismatch);
   profile.model_fingerprint = kModel;

@@ -90,8 +90,7 @@ DecodePlan make_decode_plan(const HeadProfile& profile, const KvShape& shape, Mo
     HeadPlan& head = plan.heads[h];
     const double selectable = part[h] + left - head.forced_tokens(n_tokens);
     const double rounded_away = 1e-3;  // more than the doubles lose, less than a token
-    head.n_selected =
-        std::min(int((selectable + rounded_away) / head.block_tokens), head.n_free());
+    head.n_selected = std::min(int((selectable + rounded_away) / head.block_tokens), head.n_free());
     left = selectable - double(head.n_selected) * head.block_tokens;
     plan.reads_all = plan.reads_all && head.n_selected == head.n_free();
   }

@@ -21,7 +21,7 @@ struct HeadPlan {
   int block_tokens = 0;
   int sink_blocks = 0;
   int first_local_block = 0;
-  int n_selected = 0;          // of n_free(); equal to n_free() means everything is read
+  int n_selected = 0;  // of n_free(); equal to n_free() means everything is read
   int n_free() const { return first_local_block - sink_blocks; }
   int forced_tokens(int n_tokens) const { return n_tokens - n_free() * block_tokens; }
   int tokens_read(int n_tokens) const {
@@ -30,9 +30,9 @@ struct HeadPlan {
 };
 
 struct DecodePlan {
-  int n_tokens = 0;                // context length, the new token included
-  std::vector<HeadPlan> heads;     // [heads]
-  bool reads_all = false;          // every head reads everything: the dense path
+  int n_tokens = 0;             // context length, the new token included
+  std::vector<HeadPlan> heads;  // [heads]
+  bool reads_all = false;       // every head reads everything: the dense path
 };
 
 // Shares out budget_tokens * n_heads tokens: head h gets its share, at least its forced tokens plus

@@ -3,19 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
-#include <utility>
 
 #include "engine/kv/f16.h"
-
-// The build runs over every key of a restored read, so the two hot functions are compiled once more
-// for AVX2. Without fused multiply-add, so that both round alike (the build file switches
-// contraction off for this file too).
-#if defined(__x86_64__) && defined(__GNUC__)
-#define SCHOLIA_DIGESTS_AVX2 1
-#define SCHOLIA_INLINE inline __attribute__((always_inline))
-#else
-#define SCHOLIA_INLINE inline
-#endif
 
 namespace scholia {
 namespace {
@@ -24,9 +13,9 @@ constexpr int kLevels = 15;  // INT4: u in 0..15
 
 // One head's stored K: where its rows lie.
 struct HeadKeys {
-  const f16* k;           // of the head's layer and KV head, page 0
+  const f16* k;  // of the head's layer and KV head, page 0
   const PageId* pages;
-  size_t page_elements;   // from a KV page to the next
+  size_t page_elements;  // from a KV page to the next
   int head_dim;
 };
 
@@ -34,8 +23,8 @@ struct HeadKeys {
 
 // c = mean, r = standard deviation, two passes: the mean of a key channel can be far larger than
 // its spread.
-SCHOLIA_INLINE void mean_std(const float* __restrict k, int n_tokens, int head_dim,
-                             float* __restrict c, float* __restrict r) {
+void mean_std(const float* __restrict k, int n_tokens, int head_dim, float* __restrict c,
+              float* __restrict r) {
   const float inverse = 1.0F / float(n_tokens);  // exact: block sizes are powers of two
   for (int d = 0; d < head_dim; ++d) c[d] = r[d] = 0;
   for (int t = 0; t < n_tokens; ++t) {
@@ -52,8 +41,8 @@ SCHOLIA_INLINE void mean_std(const float* __restrict k, int n_tokens, int head_d
 }
 
 // c = the middle of the bounding box, r = half its width.
-SCHOLIA_INLINE void middle_and_half_width(const float* __restrict k, int n_tokens, int head_dim,
-                                          float* __restrict c, float* __restrict r) {
+void middle_and_half_width(const float* __restrict k, int n_tokens, int head_dim,
+                           float* __restrict c, float* __restrict r) {
   for (int d = 0; d < head_dim; ++d) c[d] = r[d] = k[d];
   for (int t = 1; t < n_tokens; ++t) {
     for (int d = 0; d < head_dim; ++d) {
@@ -70,8 +59,8 @@ SCHOLIA_INLINE void middle_and_half_width(const float* __restrict k, int n_token
   }
 }
 
-SCHOLIA_INLINE void mean_distance(const float* __restrict k, int n_tokens, int head_dim,
-                                  const float* __restrict c, float* __restrict r) {
+void mean_distance(const float* __restrict k, int n_tokens, int head_dim, const float* __restrict c,
+                   float* __restrict r) {
   const float inverse = 1.0F / float(n_tokens);
   for (int d = 0; d < head_dim; ++d) r[d] = 0;
   for (int t = 0; t < n_tokens; ++t) {
@@ -82,8 +71,8 @@ SCHOLIA_INLINE void mean_distance(const float* __restrict k, int n_tokens, int h
 
 // Digests of the blocks [first_block, end_block): c and r of block i at out + i * 2 D.
 // block_k: room for a block, [block_tokens][D].
-SCHOLIA_INLINE void build_blocks(DigestKind kind, const HeadKeys& keys, int block_tokens,
-                                 int first_block, int end_block, float* block_k, float* out) {
+void build_blocks(DigestKind kind, const HeadKeys& keys, int block_tokens, int first_block,
+                  int end_block, float* block_k, float* out) {
   const int head_dim = keys.head_dim;
   const size_t page_floats = size_t(kKvPageTokens) * head_dim;
   const int n_pages = block_tokens / kKvPageTokens;
@@ -107,13 +96,22 @@ SCHOLIA_INLINE void build_blocks(DigestKind kind, const HeadKeys& keys, int bloc
 
 // --- one closed group of a head -------------------------------------------------------------
 
+// Room that quantising needs, for n_blocks blocks.
+struct QuantiseRoom {
+  QuantiseRoom(int n_blocks, int head_dim)
+      : floats(4 * size_t(head_dim)), levels(size_t(n_blocks) * head_dim) {}
+  std::vector<float> floats;    // [4][D]
+  std::vector<uint8_t> levels;  // [n_blocks][D]
+};
+
 // Quantises one of the two vectors of n_blocks digests: values [n_blocks][2 D], of which the first
-// D of each row count. scale, zero: f16 [D]. u: [n_blocks][D], one level each.
-SCHOLIA_INLINE void quantise_channels(const float* __restrict values, int n_blocks, int head_dim,
-                                      f16* __restrict scale, f16* __restrict zero, float* s,
-                                      float* z, uint8_t* __restrict u) {
-  float* __restrict most = s;
-  float* __restrict least = z;
+// D of each row count, to scale and zero [D] and room.levels.
+void quantise_channels(const float* __restrict values, int n_blocks, int head_dim,
+                       f16* __restrict scale, f16* __restrict zero, QuantiseRoom& room) {
+  float* __restrict most = room.floats.data();
+  float* __restrict least = most + head_dim;
+  float* __restrict s = least + head_dim;
+  float* __restrict z = s + head_dim;
   for (int d = 0; d < head_dim; ++d) most[d] = least[d] = values[d];
   for (int block = 1; block < n_blocks; ++block) {
     for (int d = 0; d < head_dim; ++d) {
@@ -126,73 +124,36 @@ SCHOLIA_INLINE void quantise_channels(const float* __restrict values, int n_bloc
   for (int d = 0; d < head_dim; ++d) {
     scale[d] = f16_from_f32((most[d] - least[d]) / float(kLevels));
     zero[d] = f16_from_f32(least[d]);
-  }
-  for (int d = 0; d < head_dim; ++d) {
     s[d] = f32_from_f16(scale[d]);
     z[d] = f32_from_f16(zero[d]);
   }
   for (int block = 0; block < n_blocks; ++block) {
+    uint8_t* __restrict u = room.levels.data() + size_t(block) * head_dim;
     for (int d = 0; d < head_dim; ++d) {
       const float x = (values[size_t(block) * 2 * head_dim + d] - z[d]) / s[d] + 0.5F;
       // A constant channel and a key that is not finite end at level 0: s > 0 fails, or x > 0 does.
       const float level = s[d] > 0 && x > 0 ? x : 0;
-      u[size_t(block) * head_dim + d] = uint8_t(int(level < kLevels + 0.5F ? level : kLevels));
+      u[d] = uint8_t(int(level < kLevels + 0.5F ? level : kLevels));
     }
   }
 }
 
 // A head's closed group from its digests in f32, values [n_blocks][c[D], r[D]], to its place.
-// floats: room for 2 D; levels: room for n_blocks * D.
-SCHOLIA_INLINE void close_head(const float* values, int n_blocks, int head_dim, uint8_t* place,
-                               float* floats, uint8_t* levels) {
+void close_head(const float* values, int n_blocks, int head_dim, uint8_t* place) {
+  QuantiseRoom room(n_blocks, head_dim);
   const int half = head_dim / 2;
   f16* scales = reinterpret_cast<f16*>(place);
   uint8_t* records = place + 4 * sizeof(f16) * size_t(head_dim);
   for (int vector = 0; vector < 2; ++vector) {
     f16* scale = scales + size_t(vector) * 2 * head_dim;
     quantise_channels(values + size_t(vector) * head_dim, n_blocks, head_dim, scale,
-                      scale + head_dim, floats, floats + head_dim, levels);
+                      scale + head_dim, room);
     for (int block = 0; block < n_blocks; ++block) {
-      const uint8_t* __restrict u = levels + size_t(block) * head_dim;
+      const uint8_t* __restrict u = room.levels.data() + size_t(block) * head_dim;
       uint8_t* __restrict record = records + size_t(block) * head_dim + size_t(vector) * half;
       for (int i = 0; i < half; ++i) record[i] = uint8_t(u[i] | (u[i + half] << 4));
     }
   }
-}
-
-// --- compiled twice -------------------------------------------------------------------------
-
-struct Kernels {
-  void (*build)(DigestKind, const HeadKeys&, int, int, int, float*, float*);
-  void (*close)(const float*, int, int, uint8_t*, float*, uint8_t*);
-};
-
-void build_portable(DigestKind kind, const HeadKeys& keys, int block_tokens, int first_block,
-                    int end_block, float* block_k, float* out) {
-  build_blocks(kind, keys, block_tokens, first_block, end_block, block_k, out);
-}
-void close_portable(const float* values, int n_blocks, int head_dim, uint8_t* place, float* floats,
-                    uint8_t* levels) {
-  close_head(values, n_blocks, head_dim, place, floats, levels);
-}
-
-#ifdef SCHOLIA_DIGESTS_AVX2
-__attribute__((target("avx2"))) void build_avx2(DigestKind kind, const HeadKeys& keys,
-                                                int block_tokens, int first_block, int end_block,
-                                                float* block_k, float* out) {
-  build_blocks(kind, keys, block_tokens, first_block, end_block, block_k, out);
-}
-__attribute__((target("avx2"))) void close_avx2(const float* values, int n_blocks, int head_dim,
-                                                uint8_t* place, float* floats, uint8_t* levels) {
-  close_head(values, n_blocks, head_dim, place, floats, levels);
-}
-#endif
-
-Kernels choose_kernels() {
-#ifdef SCHOLIA_DIGESTS_AVX2
-  if (__builtin_cpu_supports("avx2")) return {build_avx2, close_avx2};
-#endif
-  return {build_portable, close_portable};
 }
 
 // --- all heads ------------------------------------------------------------------------------
@@ -217,14 +178,11 @@ class Builder {
 
   std::shared_ptr<const DigestGroup> build_closed(int group) {
     auto closed = std::make_shared<DigestGroup>(layout_.closed_offset.back());
-    floats_.resize(2 * head_dim_);
     for (int head = 0; head < layout_.shape.n_heads(); ++head) {
       const int n_blocks = layout_.blocks_per_group(head);
       const float* values = build(head, group * n_blocks, (group + 1) * n_blocks);
-      levels_.resize(size_t(n_blocks) * head_dim_);
-      kernels_.close(values, n_blocks, int(head_dim_),
-                     closed->data() + layout_.closed_offset[size_t(head)], floats_.data(),
-                     levels_.data());
+      close_head(values, n_blocks, int(head_dim_),
+                 closed->data() + layout_.closed_offset[size_t(head)]);
     }
     return closed;
   }
@@ -237,8 +195,8 @@ class Builder {
     const HeadKeys keys{pages_.k(layer) + size_t(kv_head) * kKvPageTokens * head_dim_, view_.pages,
                         shape.page_elements(), shape.head_dim};
     values_.resize(size_t(end_block - first_block) * 2 * head_dim_);
-    kernels_.build(layout_.kind, keys, layout_.block_tokens[size_t(head)], first_block, end_block,
-                   block_k_.data(), values_.data());
+    build_blocks(layout_.kind, keys, layout_.block_tokens[size_t(head)], first_block, end_block,
+                 block_k_.data(), values_.data());
     return values_.data();
   }
 
@@ -246,11 +204,8 @@ class Builder {
   const KvPages& pages_;
   const KvView& view_;
   const size_t head_dim_;
-  const Kernels kernels_ = choose_kernels();
   std::vector<float> block_k_;  // [tokens of the largest block][D]
   std::vector<float> values_;   // [blocks][c[D], r[D]]
-  std::vector<float> floats_;   // [2][D]
-  std::vector<uint8_t> levels_;  // [blocks][D]
 };
 
 }  // namespace

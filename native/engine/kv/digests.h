@@ -34,9 +34,9 @@ struct DigestLayout {
 
   KvShape shape;
   DigestKind kind;
-  std::vector<uint16_t> block_tokens;   // [heads]
-  std::vector<size_t> closed_offset;    // [heads + 1] bytes
-  std::vector<size_t> open_offset;      // [heads + 1] bytes
+  std::vector<uint16_t> block_tokens;  // [heads]
+  std::vector<size_t> closed_offset;   // [heads + 1] bytes
+  std::vector<size_t> open_offset;     // [heads + 1] bytes
 
   int blocks_per_group(int head) const { return kDigestGroupTokens / block_tokens[head]; }
   size_t scale_bytes() const { return 4 * sizeof(f16) * size_t(shape.head_dim); }

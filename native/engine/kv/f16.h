@@ -1,5 +1,5 @@
 // IEEE half precision as bits, in plain C++: the same values on every machine, and loops over these
-// functions vectorise without any instruction set of their own.
+// functions vectorise with what every machine has.
 #pragma once
 
 #include <bit>
@@ -10,13 +10,12 @@
 namespace scholia {
 
 inline float f32_from_f16(f16 half) {
-  const uint32_t sign = uint32_t(half & 0x8000U) << 16;
-  const uint32_t magnitude = uint32_t(half & 0x7fffU) << 13;
+  const int32_t wide = int16_t(half);  // the sign bit goes to its place
+  const int32_t magnitude = (wide & 0x7fff) << 13;
   // The exponent's bias differs by 112; multiplying also makes subnormal halves normal.
-  const float finite = std::bit_cast<float>(magnitude) * 0x1p112F;
-  const uint32_t special = magnitude | 0x7f800000U;  // infinity or NaN
-  const uint32_t bits = magnitude >= 0x0f800000U ? special : std::bit_cast<uint32_t>(finite);
-  return std::bit_cast<float>(bits | sign);
+  const int32_t scaled = std::bit_cast<int32_t>(std::bit_cast<float>(magnitude) * 0x1p112F);
+  const int32_t special = magnitude > 0x0f7fffff ? 0x7f800000 : 0;  // infinity or NaN
+  return std::bit_cast<float>(scaled | special | (wide & INT32_MIN));
 }
 
 // Rounds to nearest, ties to even; beyond 65504 to infinity; every NaN to one quiet NaN.

@@ -257,8 +257,8 @@ Status KvCache::end_segment(SequenceId id, bool persist_runs) {
   if (!persist_runs) return {};
   if (Status status = persist(id); !status.ok()) return status;
   if (end % kRunTokens == 0) return {};
-  return state_->save_if_missing(sequence, state_->run_of_page(sequence.chain,
-                                                               (end - 1) / kKvPageTokens));
+  return state_->save_if_missing(sequence,
+                                 state_->run_of_page(sequence.chain, (end - 1) / kKvPageTokens));
 }
 
 int KvCache::chunk_end(int position, int segment_end) const {
@@ -379,9 +379,9 @@ int KvCache::find_cached(std::span<const Token> upcoming) const {
 
 Status KvCache::State::save_if_missing(const Sequence& sequence, const Run& run) {
   if (!store || store->find(run) == RunFile::kWhole) return {};
-  const auto table = std::span(sequence.table)
-                         .subspan(size_t(run.first_page()),
-                                  size_t(run.end_page() - run.first_page()));
+  const auto table =
+      std::span(sequence.table)
+          .subspan(size_t(run.first_page()), size_t(run.end_page() - run.first_page()));
   return store->save(run, pages, table);
 }
 
@@ -390,8 +390,8 @@ Status KvCache::persist(SequenceId id) {
   const Sequence& sequence = state_->at(id);
   const int n_whole = sequence.chain.n_tokens() / kRunTokens;
   for (int run = 0; run < n_whole; ++run) {
-    Status status = state_->save_if_missing(
-        sequence, state_->run_of_page(sequence.chain, run * kRunPages));
+    Status status =
+        state_->save_if_missing(sequence, state_->run_of_page(sequence.chain, run * kRunPages));
     if (!status.ok()) return status;
   }
   return {};

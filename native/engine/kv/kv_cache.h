@@ -30,9 +30,9 @@ namespace scholia {
 struct KvCacheConfig {
   KvShape shape;
   std::string model_fingerprint;
-  int chunk_tokens = 512;        // a multiple of kKvPageTokens
+  int chunk_tokens = 512;  // a multiple of kKvPageTokens
   size_t n_pages = 0;
-  std::string store_dir;         // empty: nothing on disk
+  std::string store_dir;  // empty: nothing on disk
 };
 
 struct CachedPrefix {
@@ -101,8 +101,8 @@ class KvCache {
   // The next position > n at which a prompt chunk must end, given the segment ends at segment_end.
   int chunk_end(int position, int segment_end) const;
 
-  size_t pages_in_use() const;   // referenced by sequences, shared ones once
-  size_t digest_bytes() const;   // shared groups once
+  size_t pages_in_use() const;  // referenced by sequences, shared ones once
+  size_t digest_bytes() const;  // shared groups once
 
  private:
   struct State;

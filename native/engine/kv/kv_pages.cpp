@@ -60,9 +60,8 @@ Result<KvPages> KvPages::reserve(const KvShape& shape, size_t n_pages) {
   void* base = overflows ? nullptr : reserve_bytes(shape.page_bytes() * n_pages);
   if (base == nullptr) {
     return Error{ErrorCode::kOutOfMemory,
-                 "no address space for a KV pool of " + std::to_string(n_pages) +
-                     " KV pages of " + std::to_string(shape.page_bytes()) +
-                     " bytes; choose a smaller pool"};
+                 "no address space for a KV pool of " + std::to_string(n_pages) + " KV pages of " +
+                     std::to_string(shape.page_bytes()) + " bytes; choose a smaller pool"};
   }
   KvPages pages;
   pages.shape_ = shape;

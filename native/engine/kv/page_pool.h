@@ -43,9 +43,9 @@ class PagePool {
  private:
   struct Page {
     uint32_t n_references = 0;
-    int claimed_slots = 0;             // written or about to be, by whoever
+    int claimed_slots = 0;  // written or about to be, by whoever
     int findable_slots = 0;
-    std::vector<ChainHash> hashes;     // under which it is found
+    std::vector<ChainHash> hashes;      // under which it is found
     std::list<PageId>::iterator place;  // in findable_, while unreferenced and findable
   };
   struct FirstBytes {  // of a SHA-256: as good as any hash of it

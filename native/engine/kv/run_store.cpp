@@ -334,9 +334,8 @@ Status RunStore::save(const Run& run, const KvPages& kv, std::span<const PageId>
   bool written = write_all(file, header.data(), header.size());
   for (size_t span = 0; span < n_spans() && written; ++span) {
     const f16* layer = span % 2 == 0 ? kv.k(int(span / 2)) : kv.v(int(span / 2));
-    visit_span(layer, shape_, pages, last_slots, padded, [&](const f16* data, size_t n) {
-      written = written && write_all(file, data, n);
-    });
+    visit_span(layer, shape_, pages, last_slots, padded,
+               [&](const f16* data, size_t n) { written = written && write_all(file, data, n); });
   }
   written = written && flush_file(file);
   int error_number = errno;

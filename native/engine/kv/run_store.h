@@ -32,9 +32,9 @@ struct Run {
 };
 
 enum class RunFile : uint8_t {
-  kWhole,    // a file of the right size; load() then says whether its content is right
+  kWhole,  // a file of the right size; load() then says whether its content is right
   kMissing,
-  kBroken,   // cut short, damaged, or another's under this name
+  kBroken,  // cut short, damaged, or another's under this name
 };
 
 class RunStore {

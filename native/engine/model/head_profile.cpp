@@ -40,8 +40,8 @@ Status HeadProfile::check(int n_layers, int n_kv_heads, const std::string& finge
   if (!model_fingerprint.empty() && model_fingerprint != fingerprint) {
     return Error{ErrorCode::kProfileMismatch,
                  "the head profile was made for another model (fingerprint " +
-                     model_fingerprint.substr(0, 12) + ", this model: " +
-                     fingerprint.substr(0, 12) +
+                     model_fingerprint.substr(0, 12) +
+                     ", this model: " + fingerprint.substr(0, 12) +
                      "); calibrate this model or use the uniform profile"};
   }
   if (digest > DigestKind::kArkVale) {
