@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { modelsDir, nativeDir } from "../host/models/cache.ts";
 import { compilerJobs } from "./native.ts";
 import { nativeBuildDir, root } from "./paths.ts";
+import { step } from "./report.js";
 import { mustRun } from "./run.js";
 import { show } from "./show.ts";
 import type { Outcome } from "./stage.ts";
@@ -41,7 +42,7 @@ export const threadTests: NativeBuild = {
 
 /** Builds and runs the tests of a build. */
 export async function runNativeTests(build: NativeBuild): Promise<Outcome> {
-  await compile(build);
+  await step("Building the native tests", (progress) => compile(build, progress));
   const outcome: Outcome = { passed: 0, failed: 0, skipped: 0 };
   for (const program of build.programs) {
     const { passed, failed, skipped } = await runProgram(build, program);
@@ -52,7 +53,10 @@ export async function runNativeTests(build: NativeBuild): Promise<Outcome> {
   return outcome;
 }
 
-async function compile({ folder, sanitize, programs }: NativeBuild): Promise<void> {
+async function compile(
+  { folder, sanitize, programs }: NativeBuild,
+  progress: (text: string) => void,
+): Promise<void> {
   const env = await buildEnvironment();
   const to = join(nativeBuildDir, folder);
   const settings = [`-DSCHOLIA_LLAMA_DIR=${nativeDir()}`, "-DSCHOLIA_BUILD_TESTS=ON"];
@@ -64,7 +68,8 @@ async function compile({ folder, sanitize, programs }: NativeBuild): Promise<voi
   await mustRun("cmake", ["-S", join(root, "native"), "-B", to, ...settings], { env, problem });
   const jobs = String(compilerJobs());
   const args = ["--build", to, "--parallel", jobs, "--target", ...programs];
-  await mustRun("cmake", args, { env, problem });
+  const onLine = (line: string) => /^\[/.test(line) && progress(line);
+  await mustRun("cmake", args, { env, problem, onLine });
 }
 
 interface GoogleTestReport {
@@ -77,7 +82,7 @@ interface GoogleTestReport {
 async function runProgram({ folder }: NativeBuild, program: string): Promise<Outcome> {
   const report = join(nativeBuildDir, folder, `${program}.json`);
   await rm(report, { force: true });
-  const code = await show(join(nativeBuildDir, folder, program), ["--gtest_brief=1"], {
+  const code = await show(join(nativeBuildDir, folder, program), [], {
     SCHOLIA_TEST_MODELS: modelsDir(),
     GTEST_OUTPUT: `json:${report}`,
     UBSAN_OPTIONS: "print_stacktrace=1:halt_on_error=1",
