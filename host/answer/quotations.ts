@@ -53,8 +53,10 @@ export function matchQuotation(
   const spread =
     findExact(search, folded, options) ??
     findAcrossPages(search, folded, options) ??
-    findPieces(search, quote, options) ??
-    findNearly(search, quote, options);
+    findPieces(search, quote, ellipsis, 1, options) ??
+    findPieces(search, quote, ellipsisOrBrackets, 1, options) ??
+    findNearly(search, quote, options) ??
+    findPieces(search, quote, ellipsis, leastFound, options);
   if (!spread) return undefined;
   const { start } = spread.ranges[0]!;
   return {
@@ -139,8 +141,8 @@ function beginsWord(search: Search, at: number): boolean {
   const offset = search.offsets[at]!;
   const { text } = search.document;
   if (joinsWord(characterBefore(text, offset), characterAt(text, offset))) return false;
-  const signed = search.folded[at - 1] === "-" && /\d/.test(search.folded[at]!);
-  return !signed || letter.test(search.folded[at - 2] ?? "");
+  if (search.folded[at - 1] !== "-" || !/\d/.test(search.folded[at]!)) return true;
+  return letter.test(characterBefore(text, search.offsets[at - 1]!));
 }
 
 function endsWord(search: Search, at: number): boolean {
@@ -289,17 +291,24 @@ function nearestSpread(search: Search, spreads: Parts[], options: MatchOptions):
   return spreads.find((parts) => parts[0]![0] === start)!;
 }
 
-// “…”, “...”, “. . .”, each also in brackets, and words in brackets, which are the quoting one's.
-const ellipsis =
-  /\s*(?:[[(]\s*(?:…|\.(?:\s?\.){2,})\s*[\])]|…|\.(?:\s?\.){2,}|\[[^\]\n]{1,60}\])\s*/;
+// “…”, “...”, “. . .”, each also in brackets.
+const ellipsis = /\s*(?:[[(]\s*(?:…|\.(?:\s?\.){2,})\s*[\])]|…|\.(?:\s?\.){2,})\s*/;
+// Words in brackets may be the document's or the quoting one's.
+const ellipsisOrBrackets = new RegExp(`${ellipsis.source}|\\s*\\[[^\\]\\n]{1,60}\\]\\s*`);
 const shortestPiece = 6;
 // Between two pieces: about a page and a half.
 const longestGap = 4000;
 
-function findPieces(search: Search, quote: string, options: MatchOptions): Spread | undefined {
+function findPieces(
+  search: Search,
+  quote: string,
+  gap: RegExp,
+  leastShare: number,
+  options: MatchOptions,
+): Spread | undefined {
   const plain = quote.replace(/\[(\p{L})\]/gu, "$1");
   const pieces = plain
-    .split(ellipsis)
+    .split(gap)
     .map((piece) => foldQuote(piece, search.document))
     .filter((piece) => piece.length >= shortestPiece);
   if (pieces.length < 2) return undefined;
@@ -313,7 +322,7 @@ function findPieces(search: Search, quote: string, options: MatchOptions): Sprea
     parts.reduce((sum, [start, end]) => sum + end - start, 0);
   const spreads = starts.map((at) => piecesAround(search, pieces, longest, at));
   const most = Math.max(0, ...spreads.map(length));
-  if (most < leastFound * total) return undefined;
+  if (most === 0 || most < leastShare * total) return undefined;
   const best = nearestSpread(
     search,
     spreads.filter((parts) => length(parts) === most),
@@ -328,16 +337,28 @@ function piecesAround(search: Search, pieces: string[], index: number, at: numbe
   const parts: Parts = [[at, at + pieces[index]!.length]];
   for (const piece of pieces.slice(0, index).reverse()) {
     const until = parts[0]![0];
-    const from = Math.max(0, until - longestGap - piece.length);
-    const start = search.folded.slice(from, until).lastIndexOf(piece);
-    if (start !== -1) parts.unshift([from + start, from + start + piece.length]);
+    const starts = startsWithin(search, piece, until - longestGap - piece.length, until);
+    const start = starts.at(-1);
+    if (start !== undefined) parts.unshift([start, start + piece.length]);
   }
   for (const piece of pieces.slice(index + 1)) {
     const from = parts.at(-1)![1];
-    const start = search.folded.slice(from, from + longestGap + piece.length).indexOf(piece);
-    if (start !== -1) parts.push([from + start, from + start + piece.length]);
+    const [start] = startsWithin(search, piece, from, from + longestGap + piece.length);
+    if (start !== undefined) parts.push([start, start + piece.length]);
   }
   return parts;
+}
+
+/** Where a piece stands as whole words within a part of the folded text. */
+function startsWithin(search: Search, piece: string, from: number, until: number): number[] {
+  const first = Math.max(0, from);
+  const part = search.folded.slice(first, until);
+  const starts: number[] = [];
+  for (let at = part.indexOf(piece); at !== -1; at = part.indexOf(piece, at + 1)) {
+    const start = first + at;
+    if (beginsWord(search, start) && endsWord(search, start + piece.length)) starts.push(start);
+  }
+  return starts;
 }
 
 function findNearly(search: Search, quote: string, options: MatchOptions): Spread | undefined {

@@ -3,8 +3,12 @@ const unspaced =
   "\\p{sc=Han}\\p{sc=Hiragana}\\p{sc=Katakana}\\p{sc=Thai}\\p{sc=Lao}\\p{sc=Khmer}\\p{sc=Myanmar}";
 const word = `(?:(?![${unspaced}])[\\p{L}\\p{M}\\p{N}])+`;
 const unspacedLetter = new RegExp(`[${unspaced}]`, "u");
-// A word goes on over an apostrophe, and over a hyphen at a line's end.
-const wordPattern = new RegExp(`[${unspaced}]|${word}(?:(?:['’]|[-\\u00ad‐]\\n)${word})*`, "gu");
+// A word goes on over an apostrophe, and over a hyphen at a line's end; a number has its sign.
+const sign = "(?:(?<![\\p{L}\\p{M}\\p{N}])[-−–](?=\\d))?";
+const wordPattern = new RegExp(
+  `[${unspaced}]|${sign}${word}(?:(?:['’]|[-\\u00ad‐]\\n)${word})*`,
+  "gu",
+);
 
 export const letter = /[\p{L}\p{M}\p{N}]/u;
 
