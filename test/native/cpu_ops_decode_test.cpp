@@ -236,7 +236,7 @@ TEST_P(CpuDecode, AppendsKAndVRoundedToNearest) {
   src[0] = 0, src[1] = -0.0F, src[2] = 65504, src[3] = 65520, src[4] = 1e-7F, src[5] = 3e-8F;
   src[6] = INFINITY, src[7] = 2049, src[8] = 2051, src[9] = -6.1e-5F;
   append_kv(k.data(), v.data(), pages.data(), n_kv_heads, D, 1, first, n_tokens, src.data(),
-            src.data() + 200, 400);
+            400, src.data() + 200, 400);
   std::vector<f16> want_k(k.size(), 1), want_v(k.size(), 1);
   for (int t = 0; t < n_tokens; t++) {
     const int position = first + t;

@@ -7,6 +7,7 @@
 
 #include "backend/cpu/cpu_backend_attention.h"
 #include "backend/cpu/cpu_backend_ggml.h"
+#include "backend/cpu/cpu_backend_products.h"
 #include "backend/cpu/cpu_backend_weights.h"
 
 namespace scholia {
@@ -29,6 +30,7 @@ struct Graph {
   ggml_tensor* tokens = nullptr;     // [n] i32
   ggml_tensor* positions = nullptr;  // [n] i32
   ggml_tensor* logits = nullptr;     // [n_vocab, rows]; null: none asked for
+  CpuProducts products;              // packed products among the nodes
   int n_tokens = 0;
   LogitRows rows = LogitRows::kNone;
 };
@@ -88,6 +90,7 @@ class CpuBackend final : public Backend {
   }
 
   Result<std::span<const float>> run(Graph& graph, const CancelFlag* cancel) {
+    graph.products.reset();
     if (Status status = cpu_.compute(graph.nodes, cancel); !status.ok()) return status.error();
     if (graph.logits == nullptr) return std::span<const float>{};
     return std::span<const float>(static_cast<const float*>(graph.logits->data),
@@ -105,6 +108,7 @@ class CpuBackend final : public Backend {
     graph.tokens = ggml_new_tensor_1d(graph.context.get(), GGML_TYPE_I32, n_tokens);
     graph.positions = ggml_new_tensor_1d(graph.context.get(), GGML_TYPE_I32, n_tokens);
     graph.logits = nullptr;
+    graph.products.clear();
     ggml_set_input(graph.tokens);
     ggml_set_input(graph.positions);
   }
@@ -131,7 +135,7 @@ class CpuBackend final : public Backend {
     ggml_tensor* hidden = embed(ctx, graph.tokens);
     for (int layer = 0; layer < hp_.n_layers; ++layer) {
       const bool last = layer == hp_.n_layers - 1;
-      Qkv qkv = attention_in(ctx, hidden, layer, graph.positions);
+      const Qkv qkv = attention_in(graph, hidden, layer);
       ggml_tensor* stored = attention_.store(ctx, layer, qkv.q, qkv.k, qkv.v);
       ggml_build_forward_expand(graph.nodes, stored);
       // A chunk that nobody wants logits of needs no more than the last layer's K and V.
@@ -141,10 +145,10 @@ class CpuBackend final : public Backend {
         attended = last_column(ctx, attended);
         hidden = last_column(ctx, hidden);
       }
-      hidden = attention_out(ctx, hidden, attended, layer);
-      hidden = feed_forward(ctx, hidden, layer);
+      hidden = attention_out(graph, hidden, attended, layer);
+      hidden = feed_forward(graph, hidden, layer);
     }
-    if (rows != LogitRows::kNone) graph.logits = logits(ctx, hidden);
+    if (rows != LogitRows::kNone) graph.logits = logits(graph, hidden);
     return finish(graph);
   }
 
@@ -155,19 +159,19 @@ class CpuBackend final : public Backend {
     ggml_context* ctx = graph.context.get();
     ggml_tensor* hidden = embed(ctx, graph.tokens);
     for (int layer = 0; layer < hp_.n_layers; ++layer) {
-      Qkv qkv = attention_in(ctx, hidden, layer, graph.positions);
+      const Qkv qkv = attention_in(graph, hidden, layer);
       ggml_tensor* attended = attention_.attend_token(ctx, layer, qkv.q, qkv.k, qkv.v);
-      hidden = attention_out(ctx, hidden, attended, layer);
-      hidden = feed_forward(ctx, hidden, layer);
+      hidden = attention_out(graph, hidden, attended, layer);
+      hidden = feed_forward(graph, hidden, layer);
     }
-    graph.logits = logits(ctx, hidden);
+    graph.logits = logits(graph, hidden);
     return finish(graph);
   }
 
   // --- stages -------------------------------------------------------------------------------
 
   struct Qkv {
-    ggml_tensor *q, *k, *v;  // [D, Hq, n], [D, Hkv, n], [D * Hkv, n]
+    ggml_tensor *q, *k, *v;  // [D, Hq, n], [D, Hkv, n], [D, Hkv, n]; v's rows may lie apart
   };
 
   ggml_tensor* embed(ggml_context* ctx, ggml_tensor* tokens) const {
@@ -191,38 +195,72 @@ class CpuBackend final : public Backend {
                          rope.attn_factor, rope.beta_fast, rope.beta_slow);
   }
 
-  Qkv attention_in(ggml_context* ctx, ggml_tensor* hidden, int layer,
-                   ggml_tensor* positions) const {
+  Qkv attention_in(Graph& graph, ggml_tensor* hidden, int layer) const {
+    ggml_context* ctx = graph.context.get();
     const CpuLayer& w = weights_.layers[layer];
+    const int64_t D = hp_.head_dim, n_q = hp_.n_q_heads, n_kv = hp_.n_kv_heads;
     const int64_t n = hidden->ne[1];
-    ggml_tensor* x = norm(ctx, hidden, w.attn_norm);
-    ggml_tensor* q =
-        ggml_reshape_3d(ctx, linear(ctx, w.wq, w.bq, x), hp_.head_dim, hp_.n_q_heads, n);
-    ggml_tensor* k =
-        ggml_reshape_3d(ctx, linear(ctx, w.wk, w.bk, x), hp_.head_dim, hp_.n_kv_heads, n);
-    ggml_tensor* v = linear(ctx, w.wv, w.bv, x);
+    ggml_tensor *q, *k, *v;
+    if (weights_.is_packed()) {
+      const PackedLayer& packed = weights_.packed_layers[layer];
+      ggml_tensor* x = graph.products.norm_and_quantise(ctx, hidden, w.attn_norm, hp_.rms_eps);
+      ggml_tensor* qkv = graph.products.multiply(
+          ctx, {{&packed.wq, w.bq}, {&packed.wk, w.bk}, {&packed.wv, w.bv}}, x);
+      const auto part = [&](int64_t first_head, int64_t n_heads) {
+        return ggml_view_3d(ctx, qkv, D, n_heads, n, D * sizeof(float), qkv->nb[1],
+                            size_t(first_head) * D * sizeof(float));
+      };
+      q = part(0, n_q);
+      k = part(n_q, n_kv);
+      v = part(n_q + n_kv, n_kv);
+    } else {
+      ggml_tensor* x = norm(ctx, hidden, w.attn_norm);
+      q = ggml_reshape_3d(ctx, linear(ctx, w.wq, w.bq, x), D, n_q, n);
+      k = ggml_reshape_3d(ctx, linear(ctx, w.wk, w.bk, x), D, n_kv, n);
+      v = ggml_reshape_3d(ctx, linear(ctx, w.wv, w.bv, x), D, n_kv, n);
+    }
     if (w.q_norm != nullptr) {
       q = norm(ctx, q, w.q_norm);
       k = norm(ctx, k, w.k_norm);
     }
-    return {rotary(ctx, q, positions), rotary(ctx, k, positions), v};
+    return {rotary(ctx, q, graph.positions), rotary(ctx, k, graph.positions), v};
   }
 
-  ggml_tensor* attention_out(ggml_context* ctx, ggml_tensor* hidden, ggml_tensor* attended,
+  ggml_tensor* attention_out(Graph& graph, ggml_tensor* hidden, ggml_tensor* attended,
                              int layer) const {
+    ggml_context* ctx = graph.context.get();
     const CpuLayer& w = weights_.layers[layer];
+    if (weights_.is_packed()) {
+      return graph.products.multiply(ctx, {{&weights_.packed_layers[layer].wo, w.bo}},
+                                     graph.products.quantise(ctx, attended), hidden);
+    }
     return ggml_add(ctx, linear(ctx, w.wo, w.bo, attended), hidden);
   }
 
-  ggml_tensor* feed_forward(ggml_context* ctx, ggml_tensor* hidden, int layer) const {
+  ggml_tensor* feed_forward(Graph& graph, ggml_tensor* hidden, int layer) const {
+    ggml_context* ctx = graph.context.get();
     const CpuLayer& w = weights_.layers[layer];
+    if (weights_.is_packed()) {
+      const PackedLayer& packed = weights_.packed_layers[layer];
+      CpuProducts& products = graph.products;
+      ggml_tensor* x = products.norm_and_quantise(ctx, hidden, w.ffn_norm, hp_.rms_eps);
+      ggml_tensor* gated = products.gated(ctx, packed.ffn_gate, packed.ffn_up, x);
+      return products.multiply(ctx, {{&packed.ffn_down, nullptr}}, products.quantise(ctx, gated),
+                               hidden);
+    }
     ggml_tensor* x = norm(ctx, hidden, w.ffn_norm);
     ggml_tensor* gate = ggml_mul_mat(ctx, w.ffn_gate, x);
     ggml_tensor* up = ggml_mul_mat(ctx, w.ffn_up, x);
     return ggml_add(ctx, ggml_mul_mat(ctx, w.ffn_down, ggml_swiglu_split(ctx, gate, up)), hidden);
   }
 
-  ggml_tensor* logits(ggml_context* ctx, ggml_tensor* hidden) const {
+  ggml_tensor* logits(Graph& graph, ggml_tensor* hidden) const {
+    ggml_context* ctx = graph.context.get();
+    if (weights_.is_packed()) {
+      ggml_tensor* x =
+          graph.products.norm_and_quantise(ctx, hidden, weights_.output_norm, hp_.rms_eps);
+      return graph.products.multiply(ctx, {{&*weights_.packed_output, nullptr}}, x);
+    }
     return ggml_mul_mat(ctx, weights_.output, norm(ctx, hidden, weights_.output_norm));
   }
 

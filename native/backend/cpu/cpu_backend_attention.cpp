@@ -11,6 +11,9 @@ constexpr int kScoreBlocks = 256;
 
 const float* data(const ggml_tensor* tensor) { return static_cast<const float*>(tensor->data); }
 
+// Floats from one token's row to the next.
+size_t row_stride(const ggml_tensor* tensor) { return tensor->nb[2] / sizeof(float); }
+
 int units(int n, int per_unit) { return (n + per_unit - 1) / per_unit; }
 
 }  // namespace
@@ -63,8 +66,7 @@ ggml_tensor* CpuAttention::store(ggml_context* context, int layer, ggml_tensor* 
   ggml_tensor* args[] = {q, k, v};
   const auto run = [](ggml_tensor* dst, int ith, int nth, void* userdata) {
     auto* work = static_cast<LayerWork*>(userdata);
-    work->owner->run_store(work->layer, data(dst->src[0]), data(dst->src[1]), data(dst->src[2]),
-                           ith, nth);
+    work->owner->run_store(work->layer, dst->src[0], dst->src[1], dst->src[2], ith, nth);
   };
   return ggml_custom_4d(context, GGML_TYPE_F32, 1, 1, 1, 1, args, 3, run, GGML_N_TASKS_MAX,
                         layers_[layer].get());
@@ -109,17 +111,18 @@ void CpuAttention::begin_prefill(const PrefillChunk& chunk, KvPages& pages) {
   for (auto& layer : layers_) layer->next_attend.store(0, std::memory_order_relaxed);
 }
 
-void CpuAttention::run_store(int layer, const float* q, const float* k, const float* v, int ith,
-                             int nth) {
+void CpuAttention::run_store(int layer, const ggml_tensor* q, const ggml_tensor* k,
+                             const ggml_tensor* v, int ith, int nth) {
   const int n = static_cast<int>(chunk_->tokens.size());
   const int begin = n * ith / nth, end = n * (ith + 1) / nth;
-  const size_t stride = size_t(hp_.n_kv_heads) * hp_.head_dim;
+  const size_t k_stride = row_stride(k), v_stride = row_stride(v);
   for (int kv_head = 0; kv_head < hp_.n_kv_heads; ++kv_head) {
-    const size_t offset = begin * stride + size_t(kv_head) * hp_.head_dim;
+    const size_t head = size_t(kv_head) * hp_.head_dim;
     append_kv(pages_->k(layer), pages_->v(layer), chunk_->view.pages, hp_.n_kv_heads, hp_.head_dim,
-              kv_head, chunk_->view.n_tokens + begin, end - begin, k + offset, v + offset, stride);
+              kv_head, chunk_->view.n_tokens + begin, end - begin, data(k) + begin * k_stride + head,
+              k_stride, data(v) + begin * v_stride + head, v_stride);
   }
-  if (ith == 0 && chunk_->on_queries) chunk_->on_queries(layer, q);
+  if (ith == 0 && chunk_->on_queries) chunk_->on_queries(layer, data(q));
 }
 
 void CpuAttention::run_attend_prompt(LayerWork& work, const float* q, float* out, int ith) {
@@ -157,8 +160,7 @@ void CpuAttention::run_score(LayerWork& work, const float* q, const float* k, co
   // First the token's K and V (its own block is never scored), and heads that read everything.
   for (int kv_head = ith; kv_head < hp_.n_kv_heads; kv_head += nth) {
     append_kv(pages_->k(work.layer), pages_->v(work.layer), step_->view.pages, hp_.n_kv_heads, D,
-              kv_head, step_->view.n_tokens, 1, k + size_t(kv_head) * D, v + size_t(kv_head) * D,
-              size_t(hp_.n_kv_heads) * D);
+              kv_head, step_->view.n_tokens, 1, k + size_t(kv_head) * D, 0, v + size_t(kv_head) * D, 0);
     const HeadPlan& plan = step_->plan->heads[head_idx(work.layer, kv_head)];
     if (plan.n_selected == plan.n_free()) read_blocks(work.layer, kv_head, nullptr);
   }

@@ -20,7 +20,8 @@ class CpuAttention {
  public:
   CpuAttention(const Hyperparameters& hp, int n_threads, int max_context);
 
-  // Graph nodes. q [D, Hq, n], k [D, Hkv, n], v [D * Hkv, n] f32, after rotary.
+  // Graph nodes. q [D, Hq, n], k and v [D, Hkv, n] f32, q and k after rotary; the rows of k and v
+  // may lie apart.
   // store: writes K and V into the pages; every later node of the layer must depend on it.
   ggml_tensor* store(ggml_context* context, int layer, ggml_tensor* q, ggml_tensor* k,
                      ggml_tensor* v);
@@ -63,7 +64,8 @@ class CpuAttention {
     std::vector<float> mass;
   };
 
-  void run_store(int layer, const float* q, const float* k, const float* v, int ith, int nth);
+  void run_store(int layer, const ggml_tensor* q, const ggml_tensor* k, const ggml_tensor* v,
+                 int ith, int nth);
   void run_attend_prompt(LayerWork& work, const float* q, float* out, int ith);
   void run_score(LayerWork& work, const float* q, const float* k, const float* v, int ith, int nth);
   void run_attend_token(LayerWork& work, const float* q, float* out);

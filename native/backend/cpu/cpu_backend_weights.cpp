@@ -1,5 +1,8 @@
 #include "backend/cpu/cpu_backend_weights.h"
 
+#include <array>
+#include <thread>
+
 namespace scholia {
 namespace {
 
@@ -21,7 +24,87 @@ bool multiplies(const GgmlCpu& cpu, ggml_backend_buffer_type_t buffer_type,
   return supported;
 }
 
+// A matrix of the file and the packed one to fill.
+struct Packing {
+  PackedMatrix* matrix;
+  const WeightView* weight;
+};
+
+// Fills the panels of all matrices on several threads.
+void pack_all(const std::vector<Packing>& packings, int n_threads) {
+  const auto work = [&](int thread) {
+    for (const Packing& packing : packings) {
+      const int n = packing.matrix->n_panels();
+      packing.matrix->pack(*packing.weight, n * thread / n_threads, n * (thread + 1) / n_threads);
+    }
+  };
+  std::vector<std::thread> threads;
+  for (int thread = 1; thread < n_threads; ++thread) threads.emplace_back(work, thread);
+  work(0);
+  for (std::thread& thread : threads) thread.join();
+}
+
+const char* const kMatrices[] = {"attn_q",   "attn_k", "attn_v",  "attn_output",
+                                 "ffn_gate", "ffn_up", "ffn_down"};
+
+std::string layer_weight(int layer, const std::string& name) {
+  return "blk." + std::to_string(layer) + "." + name + ".weight";
+}
+
+const WeightView* output_weight(const GgufModel& model) {
+  // Models with tied embeddings have no output matrix of their own.
+  const WeightView* output = model.find("output.weight");
+  return output != nullptr ? output : model.find("token_embd.weight");
+}
+
 }  // namespace
+
+bool CpuWeights::all_fit(const GgufModel& model) {
+  const auto fits = [](const WeightView* weight) {
+    return weight != nullptr && PackedMatrix::fits(*weight);
+  };
+  if (!packed_matmul_available() || !fits(output_weight(model))) return false;
+  for (int layer = 0; layer < model.hyperparameters().n_layers; ++layer) {
+    for (const char* name : kMatrices) {
+      if (!fits(model.find(layer_weight(layer, name)))) return false;
+    }
+  }
+  return true;
+}
+
+Status CpuWeights::pack(const GgufModel& model, int n_threads) {
+  const Hyperparameters& hp = model.hyperparameters();
+  const int64_t n_q = int64_t(hp.n_q_heads) * hp.head_dim;
+  const int64_t n_kv = int64_t(hp.n_kv_heads) * hp.head_dim;
+  const std::array<int64_t, 2> shapes[] = {
+      {hp.n_embd, n_q},      {hp.n_embd, n_kv}, {hp.n_embd, n_kv}, {n_q, hp.n_embd},
+      {hp.n_embd, hp.n_ff},  {hp.n_embd, hp.n_ff}, {hp.n_ff, hp.n_embd}};
+  std::vector<Packing> packings;
+  packed_layers.reserve(static_cast<size_t>(hp.n_layers));
+  for (int layer = 0; layer < hp.n_layers; ++layer) {
+    std::array<const WeightView*, std::size(kMatrices)> weights;
+    for (size_t i = 0; i < weights.size(); ++i) {
+      const auto weight = model.require(layer_weight(layer, kMatrices[i]), shapes[i]);
+      if (!weight.ok()) return weight.error();
+      weights[i] = weight.value();
+    }
+    packed_layers.push_back({PackedMatrix(*weights[0]), PackedMatrix(*weights[1]),
+                             PackedMatrix(*weights[2]), PackedMatrix(*weights[3]),
+                             PackedMatrix(*weights[4]), PackedMatrix(*weights[5]),
+                             PackedMatrix(*weights[6])});
+    PackedLayer& packed = packed_layers.back();
+    PackedMatrix* const matrices[] = {&packed.wq,       &packed.wk,     &packed.wv,      &packed.wo,
+                                      &packed.ffn_gate, &packed.ffn_up, &packed.ffn_down};
+    for (size_t i = 0; i < weights.size(); ++i) packings.push_back({matrices[i], weights[i]});
+  }
+  const auto output = model.require(output_weight(model)->name, {hp.n_embd, hp.n_vocab});
+  if (!output.ok()) return output.error();
+  packed_output.emplace(*output.value());
+  packings.push_back({&*packed_output, output.value()});
+  pack_all(packings, n_threads);
+  for (const Packing& packing : packings) bytes_ += packing.matrix->bytes();
+  return {};
+}
 
 ggml_tensor* CpuWeights::in_place(const WeightView& weight) {
   ggml_tensor* tensor =
@@ -105,12 +188,19 @@ Result<CpuWeights> CpuWeights::load(const GgufModel& model, const GgmlCpu& cpu) 
   const int64_t n_q = int64_t(hp.n_q_heads) * hp.head_dim;
   const int64_t n_kv = int64_t(hp.n_kv_heads) * hp.head_dim;
 
+  const bool packed = all_fit(model);
+  if (packed) {
+    if (Status status = weights.pack(model, cpu.n_threads()); !status.ok()) return status.error();
+  }
+  const auto take_matrix = [&](const std::string& name, int64_t n_in, int64_t n_out) {
+    return packed ? nullptr : take(weights.matrix(model, cpu, name, n_in, n_out));
+  };
+
   weights.token_embedding = take(weights.rows(model, "token_embd.weight", hp.n_embd, hp.n_vocab));
   weights.output_norm = take(weights.vector(model, "output_norm.weight", hp.n_embd));
-  // Models with tied embeddings have no output matrix of their own.
-  const bool tied = model.find("output.weight") == nullptr;
-  weights.output = take(weights.matrix(model, cpu, tied ? "token_embd.weight" : "output.weight",
-                                       hp.n_embd, hp.n_vocab));
+  if (weights.token_embedding != nullptr) {
+    weights.output = take_matrix(output_weight(model)->name, hp.n_embd, hp.n_vocab);
+  }
   if (model.find("rope_freqs.weight") != nullptr) {
     weights.rope_factors =
         take(weights.vector(model, "rope_freqs.weight", hp.rope.n_dims / 2));
@@ -120,9 +210,9 @@ Result<CpuWeights> CpuWeights::load(const GgufModel& model, const GgmlCpu& cpu) 
     const bool qk_norm = hp.architecture == Architecture::kQwen3;
     CpuLayer l{};
     l.attn_norm = take(weights.vector(model, prefix + "attn_norm.weight", hp.n_embd));
-    l.wq = take(weights.matrix(model, cpu, prefix + "attn_q.weight", hp.n_embd, n_q));
-    l.wk = take(weights.matrix(model, cpu, prefix + "attn_k.weight", hp.n_embd, n_kv));
-    l.wv = take(weights.matrix(model, cpu, prefix + "attn_v.weight", hp.n_embd, n_kv));
+    l.wq = take_matrix(prefix + "attn_q.weight", hp.n_embd, n_q);
+    l.wk = take_matrix(prefix + "attn_k.weight", hp.n_embd, n_kv);
+    l.wv = take_matrix(prefix + "attn_v.weight", hp.n_embd, n_kv);
     l.bq = weights.optional_vector(model, prefix + "attn_q.bias", n_q);
     l.bk = weights.optional_vector(model, prefix + "attn_k.bias", n_kv);
     l.bv = weights.optional_vector(model, prefix + "attn_v.bias", n_kv);
@@ -130,12 +220,12 @@ Result<CpuWeights> CpuWeights::load(const GgufModel& model, const GgmlCpu& cpu) 
       l.q_norm = take(weights.vector(model, prefix + "attn_q_norm.weight", hp.head_dim));
       l.k_norm = take(weights.vector(model, prefix + "attn_k_norm.weight", hp.head_dim));
     }
-    l.wo = take(weights.matrix(model, cpu, prefix + "attn_output.weight", n_q, hp.n_embd));
+    l.wo = take_matrix(prefix + "attn_output.weight", n_q, hp.n_embd);
     l.bo = weights.optional_vector(model, prefix + "attn_output.bias", hp.n_embd);
     l.ffn_norm = take(weights.vector(model, prefix + "ffn_norm.weight", hp.n_embd));
-    l.ffn_gate = take(weights.matrix(model, cpu, prefix + "ffn_gate.weight", hp.n_embd, hp.n_ff));
-    l.ffn_up = take(weights.matrix(model, cpu, prefix + "ffn_up.weight", hp.n_embd, hp.n_ff));
-    l.ffn_down = take(weights.matrix(model, cpu, prefix + "ffn_down.weight", hp.n_ff, hp.n_embd));
+    l.ffn_gate = take_matrix(prefix + "ffn_gate.weight", hp.n_embd, hp.n_ff);
+    l.ffn_up = take_matrix(prefix + "ffn_up.weight", hp.n_embd, hp.n_ff);
+    l.ffn_down = take_matrix(prefix + "ffn_down.weight", hp.n_ff, hp.n_embd);
     weights.layers.push_back(l);
   }
   if (failed) return error;

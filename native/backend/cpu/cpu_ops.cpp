@@ -59,10 +59,10 @@ bool force_cpu_ops_variant(const char* name) {
 void exp_f32(const float* x, float* y, int n) { ops()->exp(x, y, n); }
 
 void append_kv(f16* k, f16* v, const PageId* pages, int n_kv_heads, int head_dim, int kv_head,
-               int first_position, int n_tokens, const float* src_k, const float* src_v,
-               size_t src_stride) {
+               int first_position, int n_tokens, const float* src_k, size_t k_stride,
+               const float* src_v, size_t v_stride) {
   ops()->append_kv(k, v, pages, n_kv_heads, head_dim, kv_head, first_position, n_tokens, src_k,
-                   src_v, src_stride);
+                   k_stride, src_v, v_stride);
 }
 
 void Pieces::cut(const TokenRun* ordered, int n_runs) {

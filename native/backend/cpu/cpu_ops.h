@@ -29,11 +29,11 @@ struct KvLayer {
   int head_dim;
 };
 
-// Writes n_tokens rows of one KV head: src k, v f32 with row stride in floats, to positions from
+// Writes n_tokens rows of one KV head: src k, v f32 with row strides in floats, to positions from
 // first_position on, rounded to nearest f16.
 void append_kv(f16* k, f16* v, const PageId* pages, int n_kv_heads, int head_dim, int kv_head,
-               int first_position, int n_tokens, const float* src_k, const float* src_v,
-               size_t src_stride);
+               int first_position, int n_tokens, const float* src_k, size_t k_stride,
+               const float* src_v, size_t v_stride);
 
 // --- decode ---------------------------------------------------------------------------------
 
@@ -45,8 +45,8 @@ struct TokenRun {
 
 // Tokens of one partial state. A head's ordered runs are cut into pieces of this many tokens, so
 // the bits depend on the list of tokens alone: not on threads, and not on whether the list came
-// from selection or from "all".
-inline constexpr int kPieceTokens = 512;
+// from selection or from "all". (Fetching ahead starts anew with each piece, so they should be long.)
+inline constexpr int kPieceTokens = 1024;
 
 // Ordered runs cut into pieces: piece p owns runs [first_run[p], first_run[p + 1]). Adjacent runs
 // need not be joined first: the same tokens in the same order make the same bits. Only the last run

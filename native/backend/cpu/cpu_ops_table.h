@@ -12,8 +12,8 @@ namespace scholia {
 struct CpuOpsTable {
   const char* name;
   void (*append_kv)(f16* k, f16* v, const PageId* pages, int n_kv_heads, int head_dim, int kv_head,
-                    int first_position, int n_tokens, const float* src_k, const float* src_v,
-                    size_t src_stride);
+                    int first_position, int n_tokens, const float* src_k, size_t k_stride,
+                    const float* src_v, size_t v_stride);
   // scale [4][D] f16, records [n_blocks][D] bytes; see digests.h.
   void (*score_closed_blocks)(const f16* scale, const uint8_t* records, int n_blocks, int head_dim,
                               const float* q, int n_q_heads_per_kv, float* scores,

@@ -23,6 +23,14 @@ namespace {
 inline F32 load_f32(const float* x) { return load(x); }
 inline F32 load_f32(const uint16_t* x) { return load_f16(x); }
 
+inline void prefetch(const void* at) {
+#if defined(__GNUC__)
+  __builtin_prefetch(at);
+#else
+  (void)at;
+#endif
+}
+
 // e^x within 2 units in the last place; 0 for -inf, inf where it overflows, NaN for NaN.
 // x = n ln 2 + r with |r| <= ln 2 / 2; e^r by a polynomial of degree 6 (Remez, relative error
 // 3e-9). ln 2 is split so that n times its first part is exact without FMA too.

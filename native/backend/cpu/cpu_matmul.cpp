@@ -1,0 +1,244 @@
+#include "backend/cpu/cpu_matmul.h"
+
+#include <cstring>
+
+#include "backend/cpu/cpu_matmul_kernels.h"
+
+namespace scholia {
+namespace {
+
+constexpr int kRows = 16;   // of a panel: the lanes of a 512-bit register
+constexpr int kGroup = 4;   // inputs that one dot-product instruction takes
+// Columns are multiplied in runs that stay in the second-level cache while the panels pass by.
+constexpr int kColumnRun = 96;
+
+float f16_to_f32(const uint8_t* bytes) {
+  ggml_fp16_t half;
+  std::memcpy(&half, bytes, sizeof half);
+  return ggml_fp16_to_fp32(half);
+}
+
+// One block of one row as integers: u[block], scale and offset with x = scale * u - offset.
+struct RowBlock {
+  uint8_t u[32];
+  float scale;
+  float offset;
+  ggml_fp16_t scale_f16;  // when the file has it as such
+};
+
+// Nibbles of the 32-input types: inputs 0..15 low, 16..31 high.
+void read_nibbles(const uint8_t* bytes, uint8_t* u) {
+  for (int i = 0; i < 16; ++i) {
+    u[i] = bytes[i] & 15;
+    u[i + 16] = bytes[i] >> 4;
+  }
+}
+
+void read_fifth_bits(const uint8_t* bytes, uint8_t* u) {
+  uint32_t bits;
+  std::memcpy(&bits, bytes, sizeof bits);
+  for (int i = 0; i < 32; ++i) u[i] |= ((bits >> i) & 1) << 4;
+}
+
+// The 6-bit scale and minimum of sub-block j of a Q4_K or Q5_K super-block.
+void read_k_scale(const uint8_t* packed, int j, int& scale, int& minimum) {
+  if (j < 4) {
+    scale = packed[j] & 63;
+    minimum = packed[j + 4] & 63;
+  } else {
+    scale = (packed[j + 4] & 15) | ((packed[j - 4] >> 6) << 4);
+    minimum = (packed[j + 4] >> 4) | ((packed[j] >> 6) << 4);
+  }
+}
+
+// Reads block `index` of a row. The layouts are ggml's (ggml-common.h).
+void read_block(ggml_type type, const uint8_t* row, int64_t index, RowBlock& block) {
+  const auto take_scale = [&](const uint8_t* bytes) {
+    std::memcpy(&block.scale_f16, bytes, sizeof block.scale_f16);
+    block.scale = ggml_fp16_to_fp32(block.scale_f16);
+    block.offset = 0;
+  };
+  switch (type) {
+    case GGML_TYPE_Q4_0: {
+      const uint8_t* b = row + index * 18;
+      take_scale(b);
+      read_nibbles(b + 2, block.u);
+      return;
+    }
+    case GGML_TYPE_Q4_1: {
+      const uint8_t* b = row + index * 20;
+      take_scale(b);
+      block.offset = -f16_to_f32(b + 2);
+      read_nibbles(b + 4, block.u);
+      return;
+    }
+    case GGML_TYPE_Q5_0: {
+      const uint8_t* b = row + index * 22;
+      take_scale(b);
+      read_nibbles(b + 6, block.u);
+      read_fifth_bits(b + 2, block.u);
+      return;
+    }
+    case GGML_TYPE_Q5_1: {
+      const uint8_t* b = row + index * 24;
+      take_scale(b);
+      block.offset = -f16_to_f32(b + 2);
+      read_nibbles(b + 8, block.u);
+      read_fifth_bits(b + 4, block.u);
+      return;
+    }
+    case GGML_TYPE_Q8_0: {
+      const uint8_t* b = row + index * 34;
+      take_scale(b);
+      for (int i = 0; i < 32; ++i) block.u[i] = b[2 + i] ^ 0x80;  // + 128
+      return;
+    }
+    case GGML_TYPE_Q4_K:
+    case GGML_TYPE_Q5_K: {
+      const bool five = type == GGML_TYPE_Q5_K;
+      const uint8_t* b = row + index / 8 * (five ? 176 : 144);
+      const int j = static_cast<int>(index % 8);
+      int scale, minimum;
+      read_k_scale(b + 4, j, scale, minimum);
+      block.scale = f16_to_f32(b) * static_cast<float>(scale);
+      block.offset = f16_to_f32(b + 2) * static_cast<float>(minimum);
+      const uint8_t* nibbles = b + (five ? 48 : 16) + j / 2 * 32;
+      for (int i = 0; i < 32; ++i) {
+        block.u[i] = j % 2 == 0 ? nibbles[i] & 15 : nibbles[i] >> 4;
+        if (five) block.u[i] |= ((b[16 + i] >> j) & 1) << 4;
+      }
+      return;
+    }
+    case GGML_TYPE_Q6_K: {  // blocks of 16
+      const uint8_t* b = row + index / 16 * 210;
+      const int j = static_cast<int>(index % 16);
+      const int half = j / 8, quarter = j % 8 / 2, part = j % 2;
+      const uint8_t* low = b + half * 64 + (quarter % 2) * 32 + part * 16;
+      const uint8_t* high = b + 128 + half * 32 + part * 16;
+      const auto scale = static_cast<int8_t>(b[192 + j]);
+      block.scale = f16_to_f32(b + 208) * static_cast<float>(scale);
+      for (int i = 0; i < 16; ++i) {
+        const int nibble = quarter < 2 ? low[i] & 15 : low[i] >> 4;
+        block.u[i] = static_cast<uint8_t>(nibble | (((high[i] >> (2 * quarter)) & 3) << 4));
+      }
+      return;
+    }
+    default: return;
+  }
+}
+
+// Puts one row's u into a panel's block, a group of 4 inputs (32 bits) at a time.
+void put_row(const PackedFormat& format, uint8_t* bits, int row, const uint8_t* u) {
+  const int n_groups = format.block / kGroup;
+  const auto add = [&](int plane, uint32_t value) {
+    uint8_t* at = bits + plane * 64 + row * kGroup;
+    uint32_t word;
+    std::memcpy(&word, at, sizeof word);
+    word |= value;
+    std::memcpy(at, &word, sizeof word);
+  };
+  for (int group = 0; group < n_groups; ++group) {
+    uint32_t four;
+    std::memcpy(&four, u + group * kGroup, sizeof four);
+    if (format.bits == 8) {
+      add(group, four);
+      continue;
+    }
+    add(group / 2, (four & 0x0F0F0F0FU) << (group % 2 * 4));
+    if (format.bits > 4) {
+      add(n_groups / 2, ((four >> 4) & 0x0F0F0F0FU) << (format.bits == 5 ? group : 2 * group));
+    }
+  }
+}
+
+}  // namespace
+
+bool packed_matmul_available() {
+#if defined(__x86_64__) && defined(__GNUC__)
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512vnni");
+#else
+  return false;
+#endif
+}
+
+size_t PackedFormat::block_bytes() const {
+  const size_t scales = kRows * (scales_f16 ? 2 : 4) + (has_offset ? kRows * 4 : 0);
+  return scales + static_cast<size_t>(block) * kRows * static_cast<size_t>(bits) / 8;
+}
+
+std::optional<PackedFormat> packed_format(ggml_type type) {
+  switch (type) {
+    case GGML_TYPE_Q4_0: return PackedFormat{4, 32, true, false, 8};
+    case GGML_TYPE_Q4_1: return PackedFormat{4, 32, false, true, 0};
+    case GGML_TYPE_Q5_0: return PackedFormat{5, 32, true, false, 16};
+    case GGML_TYPE_Q5_1: return PackedFormat{5, 32, false, true, 0};
+    case GGML_TYPE_Q8_0: return PackedFormat{8, 32, true, false, 128};
+    case GGML_TYPE_Q4_K: return PackedFormat{4, 32, false, true, 0};
+    case GGML_TYPE_Q5_K: return PackedFormat{5, 32, false, true, 0};
+    case GGML_TYPE_Q6_K: return PackedFormat{6, 16, false, false, 32};
+    default: return std::nullopt;
+  }
+}
+
+size_t activation_bytes(int64_t n_in) {
+  const auto n = static_cast<size_t>(n_in);
+  return (n + (n / 32 * 2 + n / 16) * sizeof(float) + 63) / 64 * 64;
+}
+
+void quantise_activations(const float* x, int64_t n_in, uint8_t* record) {
+  quantise_column_avx512(x, n_in, record);
+}
+
+bool PackedMatrix::fits(const WeightView& weight) {
+  return packed_format(weight.type).has_value() && weight.shape[0] % 32 == 0 &&
+         weight.shape[1] % kRows == 0;
+}
+
+PackedMatrix::PackedMatrix(const WeightView& weight)
+    : format_(*packed_format(weight.type)),
+      n_in_(weight.shape[0]),
+      n_out_(weight.shape[1]),
+      panel_bytes_(static_cast<size_t>(n_in_ / format_.block) * format_.block_bytes()),
+      data_(panel_bytes_ * static_cast<size_t>(n_out_ / kRows)) {}
+
+void PackedMatrix::pack(const WeightView& weight, int first_panel, int end_panel) {
+  const auto* source = static_cast<const uint8_t*>(weight.data);
+  const size_t row_bytes = ggml_row_size(weight.type, n_in_);
+  const size_t scale_bytes = kRows * (format_.scales_f16 ? 2 : 4);
+  const size_t bits_at = scale_bytes + (format_.has_offset ? kRows * 4 : 0);
+  for (int panel = first_panel; panel < end_panel; ++panel) {
+    uint8_t* block = data_.data() + panel_bytes_ * static_cast<size_t>(panel);
+    for (int64_t index = 0; index < n_in_ / format_.block; ++index, block += format_.block_bytes()) {
+      std::memset(block, 0, format_.block_bytes());
+      for (int row = 0; row < kRows; ++row) {
+        RowBlock values;
+        read_block(weight.type, source + row_bytes * (size_t(panel) * kRows + row), index, values);
+        if (format_.scales_f16) {
+          std::memcpy(block + row * 2, &values.scale_f16, 2);
+        } else {
+          std::memcpy(block + row * 4, &values.scale, 4);
+        }
+        if (format_.has_offset) std::memcpy(block + scale_bytes + row * 4, &values.offset, 4);
+        put_row(format_, block + bits_at, row, values.u);
+      }
+    }
+  }
+}
+
+void PackedMatrix::multiply(const uint8_t* records, int n_columns, int first_panel, int end_panel,
+                            float* out, size_t out_stride) const {
+  const size_t record_bytes = activation_bytes(n_in_);
+  for (int column = 0; column < n_columns; column += kColumnRun) {
+    const int n = n_columns - column < kColumnRun ? n_columns - column : kColumnRun;
+    for (int panel = first_panel; panel < end_panel; ++panel) {
+      multiply_panel_avx512({&format_, data_.data() + panel_bytes_ * static_cast<size_t>(panel),
+                             n_in_, records + column * record_bytes, n,
+                             out + column * out_stride + size_t(panel - first_panel) * kRows,
+                             out_stride});
+    }
+  }
+}
+
+}  // namespace scholia

@@ -1,0 +1,75 @@
+// Matrix products of quantised weights with the processor's dot-product instructions (AVX-512 VNNI).
+// Weights are repacked once, without loss; activations are quantised to 8 bits per 32 as ggml does.
+// Where the processor or the type does not fit, the backend leaves the product to ggml.
+//
+// Every quantised type here is, per row and block of 32 (or 16) inputs: x = s * u - m, with u an
+// unsigned integer of 4, 5, 6 or 8 bits. For the symmetric types m = c * s with a constant c
+// (Q4_0: 8, Q5_0: 16, Q6_K: 32, Q8_0: 128), so m is not stored. A dot product of a block with
+// activations d * q is then d * (s * sum(u q) - m * sum(q)): sum(u q) is exact in integers.
+//
+// A column's bits depend on its own activations alone: not on how many columns are multiplied at
+// once, and not on the threads.
+//
+// Packed layout: panels of 16 rows. Per panel and block: the scales [16], (the offsets [16],) then
+// the bits. Inputs come in groups of 4, a group's 64 bytes are [row][4 inputs] as vpdpbusd wants
+// them. u's low 4 bits: byte planes that hold two groups, one per nibble. The 5th bit: one plane for
+// 8 groups, bit g of a byte for group g. Bits 5 and 6: one plane for 4 groups, 2 bits each. 8-bit u
+// are stored as they are.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+#include "backend/cpu/aligned_bytes.h"
+#include "engine/model/gguf_model.h"
+
+namespace scholia {
+
+// Does this processor have what the packed products need?
+bool packed_matmul_available();
+
+// Columns of activations, quantised. One record per column, of activation_bytes(n_in) bytes:
+//   int8 q[n_in]; f32 d[n_in / 32]; f32 sum32[n_in / 32]; f32 sum16[n_in / 16]
+// (sums of q over 32 and 16 inputs, exact integers), padded to 64 bytes.
+size_t activation_bytes(int64_t n_in);
+// One column: x [n_in].
+void quantise_activations(const float* x, int64_t n_in, uint8_t* record);
+
+// How one type is packed.
+struct PackedFormat {
+  int bits;            // of u: 4, 5, 6, 8
+  int block;           // inputs per scale: 32 or 16
+  bool scales_f16;     // else f32
+  bool has_offset;     // m is stored
+  float offset_factor; // c, when it is not
+  size_t block_bytes() const;  // of one panel's block
+};
+std::optional<PackedFormat> packed_format(ggml_type type);
+
+class PackedMatrix {
+ public:
+  // The type is known, n_in is a multiple of its block, n_out of 16.
+  static bool fits(const WeightView& weight);
+  // Repacks panels [first_panel, end_panel) on the calling thread.
+  explicit PackedMatrix(const WeightView& weight);
+  void pack(const WeightView& weight, int first_panel, int end_panel);
+
+  int64_t n_in() const { return n_in_; }
+  int64_t n_out() const { return n_out_; }
+  int n_panels() const { return static_cast<int>(n_out_ / 16); }
+  uint64_t bytes() const { return data_.size(); }
+
+  // The rows of the panels [first_panel, end_panel), for all columns. out is the place of the first
+  // of these rows in the first column; columns are out_stride floats apart.
+  void multiply(const uint8_t* records, int n_columns, int first_panel, int end_panel, float* out,
+                size_t out_stride) const;
+
+ private:
+  PackedFormat format_;
+  int64_t n_in_, n_out_;
+  size_t panel_bytes_;
+  AlignedBytes data_;
+};
+
+}  // namespace scholia
