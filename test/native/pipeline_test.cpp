@@ -53,7 +53,7 @@ HeadProfile random_profile(const Engine& engine, uint32_t seed) {
 class PipelineTest : public ::testing::Test {
  protected:
   std::unique_ptr<Engine> open(const std::string& store = "") {
-    auto engine = open_engine(kSmall, {.n_threads = 2, .chunk_tokens = kChunk, .store_dir = store});
+    auto engine = open_engine(kSmall, {.n_threads = 1, .chunk_tokens = kChunk, .store_dir = store});
     EXPECT_NE(engine, nullptr);
     EXPECT_TRUE(engine->set_profile(random_profile(*engine, 7)).ok());
     if (tokens_.empty()) tokens_ = real_tokens(*engine, 2400);
