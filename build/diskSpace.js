@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { statfs } from "node:fs/promises";
+import fs from "node:fs/promises";
 import { dirname } from "node:path";
 import { megabytes, SetupError } from "./report.js";
 
@@ -10,9 +10,10 @@ import { megabytes, SetupError } from "./report.js";
  * @param {string} purpose what the room is for, as the sentence names it
  */
 export async function needDiskSpace(path, bytes, purpose) {
+  if (!fs.statfs) return; // Node before 18.15, which only has to bring a newer one
   let folder = path;
   while (!existsSync(folder)) folder = dirname(folder);
-  const { bavail, bsize } = await statfs(folder);
+  const { bavail, bsize } = await fs.statfs(folder);
   if (bavail * bsize >= bytes) return;
   throw new SetupError(
     `Not enough disk space for ${purpose}: ${megabytes(bytes)} are needed in ${folder} and ${megabytes(bavail * bsize)} are free; make room there, or set SCHOLIA_CACHE to a folder on a larger disk.`,

@@ -63,6 +63,10 @@ function runIn(node, args) {
 
 const [script, ...args] = process.argv.slice(2);
 try {
+  if (Number(process.versions.node.split(".")[0]) < 18)
+    throw new SetupError(
+      `Node ${process.versions.node} is too old: install Node 18 or newer (24 is best) and start again.`,
+    );
   if (!script) throw new SetupError("usage: node build/withNode.js SCRIPT ARGS…");
   if (runsTypeScript()) {
     process.argv.splice(1, 2, resolve(script));
