@@ -46,10 +46,10 @@ class ScholiaAddon final : public Napi::Addon<ScholiaAddon> {
   ScholiaAddon(Napi::Env env, Napi::Object exports)
       : shared_(std::make_shared<EngineObject::Shared>()) {
     shared_->queue = std::make_shared<JsQueue>(env);
-    DefineAddon(exports, {InstanceMethod<&ScholiaAddon::initialise>("initialise"),
-                          InstanceMethod<&ScholiaAddon::inspect_model>("inspectModel"),
-                          InstanceMethod<&ScholiaAddon::error_codes>("errorCodes"),
-                          InstanceMethod<&ScholiaAddon::version>("version"),
+    DefineAddon(exports, {InstanceMethod<&ScholiaAddon::initialise>("initialise", napi_enumerable),
+                          InstanceMethod<&ScholiaAddon::inspect_model>("inspectModel", napi_enumerable),
+                          InstanceMethod<&ScholiaAddon::error_codes>("errorCodes", napi_enumerable),
+                          InstanceMethod<&ScholiaAddon::version>("version", napi_enumerable),
                           InstanceValue("Engine", EngineObject::define(env, shared_.get()),
                                         napi_enumerable)});
     end_engines_on_exit(env);

@@ -22,6 +22,17 @@ std::optional<TraceValue> trace_value(const StepTrace* trace, TraceDetail detail
   return value;
 }
 
+// For the calls that cannot answer with an Error themselves.
+Status check_tokens(const Engine& engine, std::span<const Token> tokens) {
+  for (const Token token : tokens) {
+    if (token < 0 || token >= engine.model().n_vocab) {
+      return Error{ErrorCode::kInvalidArgument,
+                   "The model has no token " + std::to_string(token) + "."};
+    }
+  }
+  return {};
+}
+
 Result<std::monostate> as_result(const Status& status) {
   if (!status.ok()) return status.error();
   return std::monostate{};
@@ -231,7 +242,9 @@ Napi::Value EngineObject::detokenize(const Napi::CallbackInfo& info) {
   const Arguments arguments(info, "Engine.detokenize");
   return queue_job<std::string>(
       info.Env(), "detokenize",
-      [tokens = arguments.get(0, "tokens").int32s()](Engine& engine, const CancelFlag&) {
+      [tokens = arguments.get(0, "tokens").int32s()](Engine& engine,
+                                                     const CancelFlag&) -> Result<std::string> {
+        if (Status status = check_tokens(engine, tokens); !status.ok()) return status.error();
         return engine.detokenize(tokens);
       });
 }
@@ -239,9 +252,14 @@ Napi::Value EngineObject::detokenize(const Napi::CallbackInfo& info) {
 Napi::Value EngineObject::is_end_of_turn(const Napi::CallbackInfo& info) {
   const Arguments arguments(info, "Engine.isEndOfTurn");
   const auto token = Token(arguments.get(0, "token").integer(0, kMaxInt));
-  return queue_job<bool>(info.Env(), "isEndOfTurn", [token](Engine& engine, const CancelFlag&) {
-    return engine.is_end_of_turn(token);
-  });
+  return queue_job<bool>(info.Env(), "isEndOfTurn",
+                         [token](Engine& engine, const CancelFlag&) -> Result<bool> {
+                           const Token tokens[] = {token};
+                           if (Status status = check_tokens(engine, tokens); !status.ok()) {
+                             return status.error();
+                           }
+                           return engine.is_end_of_turn(token);
+                         });
 }
 
 // --- kv -----------------------------------------------------------------------------------------
