@@ -91,8 +91,10 @@ const foldOptions = (document: Document) => ({ markdown: document.kind === "mark
 
 const fewestUnits = 3;
 const weakUnits = 8;
-// A phrase that occurs more often than this is no evidence for one place.
+// A phrase that occurs more often than this is no evidence for one place; the tries bound the search
+// in texts that repeat a few letters.
 const mostOccurrences = 10_000;
+const mostTries = 200_000;
 
 /** Punctuation at the ends of a quotation is often the answer's own. */
 function foldQuote(quote: string, document: Document): string {
@@ -115,7 +117,7 @@ function findExact(search: Search, quote: string, options: MatchOptions): Spread
 function occurrencesOf(search: Search, quote: string, most = mostOccurrences): number[] {
   const starts: number[] = [];
   let at = search.folded.indexOf(quote);
-  while (at !== -1 && starts.length < most) {
+  for (let tries = 0; at !== -1 && starts.length < most && tries < mostTries; tries++) {
     if (beginsWord(search, at) && endsWord(search, at + quote.length)) starts.push(at);
     at = search.folded.indexOf(quote, at + 1);
   }

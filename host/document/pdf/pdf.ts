@@ -2,6 +2,7 @@ import { ScholiaError } from "../../../contract/errors.ts";
 import type { DocumentContent, Page } from "../document.ts";
 import { checkSize, type ParseContext, type Parser, type Source } from "../parser.ts";
 import { type PageEvidence, pageStatus, summarise } from "../report.ts";
+import { isXfaForm, loadPage } from "./annotations.ts";
 import { resolveHyphens } from "./hyphens.ts";
 import { readOutline } from "./outline.ts";
 import { pageGeometry, readPageText } from "./pageText.ts";
@@ -93,7 +94,7 @@ function readPages(
     pages,
     boxes,
     outline: readOutline(pdfium, document, count),
-    report: { ...summarise(pages), notes: damageNotes(pdfium, document) },
+    report: { ...summarise(pages), notes: documentNotes(pdfium, document) },
   };
   const title = readTitle(pdfium, document);
   if (title) content.title = title;
@@ -121,7 +122,7 @@ function readPage(
     end: start,
     status: "broken",
   };
-  const handle = pdfium.FPDF_LoadPage(document, index);
+  const handle = loadPage(pdfium, document, index);
   if (handle === 0) return page;
   page.width = pdfium.FPDF_GetPageWidthF(handle);
   page.height = pdfium.FPDF_GetPageHeightF(handle);
@@ -149,9 +150,17 @@ function readTitle(pdfium: Pdfium, document: number): string {
   return title.replace(/\s+/g, " ").trim();
 }
 
-function damageNotes(pdfium: Pdfium, document: number): string[] {
-  if (pdfium.FPDF_DocumentHasValidCrossReferenceTable(document)) return [];
-  return [
-    "The file is damaged or cut short: its table of contents (cross-reference table) was rebuilt, and pages may be missing.",
-  ];
+function documentNotes(pdfium: Pdfium, document: number): string[] {
+  const notes: string[] = [];
+  if (!pdfium.FPDF_DocumentHasValidCrossReferenceTable(document)) {
+    notes.push(
+      "The file is damaged or cut short: its table of contents (cross-reference table) was rebuilt, and pages may be missing.",
+    );
+  }
+  if (isXfaForm(pdfium, document)) {
+    notes.push(
+      "The file is an XFA form: its pages are a placeholder, and what Adobe's programs show is not read. Print it to a PDF there.",
+    );
+  }
+  return notes;
 }

@@ -3,7 +3,7 @@ import { fileURLToPath } from "node:url";
 import { init } from "@embedpdf/pdfium";
 
 /** The functions of PDFium's C interface that Scholia calls (fpdfview.h, fpdf_text.h, fpdf_doc.h,
- * fpdf_edit.h). Pointers and handles are addresses in the WebAssembly memory; 0 is none. Strings
+ * fpdf_edit.h, fpdf_annot.h, fpdf_flatten.h, fpdf_formfill.h). Pointers and handles are addresses in the WebAssembly memory; 0 is none. Strings
  * come back as UTF-16LE; lengths are in bytes and count the closing zero. */
 interface PdfiumFunctions {
   memory: { readonly buffer: ArrayBuffer; grow(pages: number): number };
@@ -32,6 +32,12 @@ interface PdfiumFunctions {
     deviceX: number,
     deviceY: number,
   ): number;
+  FPDF_GetFormType(document: number): number;
+  FPDFPage_GetAnnotCount(page: number): number;
+  FPDFPage_GetAnnot(page: number, index: number): number;
+  FPDFPage_CloseAnnot(annotation: number): void;
+  FPDFAnnot_GetSubtype(annotation: number): number;
+  FPDFPage_Flatten(page: number, usage: number): number;
   FPDFText_LoadPage(page: number): number;
   FPDFText_ClosePage(textPage: number): void;
   FPDFText_CountChars(textPage: number): number;

@@ -287,3 +287,10 @@ test("scripts without spaces, right to left, and decomposed letters", () => {
   const match = matchQuotation("café und Universita\u0308t", document);
   expect(matchedText(document, match)).toEqual(["Cafe\u0301 und Universit\u00e4t"]);
 });
+
+test("a text that repeats a few letters does not hold the search up", () => {
+  const document = makeDocument(["a".repeat(1_000_000), "ab ".repeat(300_000)]);
+  expect(matchQuotation("aaa aaa aaa aaa aaa aaa", document)).toBeUndefined();
+  expect(matchQuotation("ab ab ab ab ab ab ba ba", document)).toBeUndefined();
+  expect(matchQuotation("ab ab ab", document, { nearPage: 2 })).toMatchObject({ kind: "exact" });
+});

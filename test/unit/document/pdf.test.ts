@@ -157,6 +157,16 @@ test("each page's status: text, empty, probably scanned, garbled", async () => {
   expect(document.pagesWithoutText).toEqual([2, 3, 4, 9]);
 });
 
+test("what is filled into a form is read, with its place", async () => {
+  const document = await read([{ lines: ["Name of the ship:"], field: "Concordia of Umea" }]);
+  expect(document.text).toBe("Name of the ship:\nConcordia of Umea\n\n");
+  const at = document.text.indexOf("Concordia");
+  const [box] = document.boxesOf(at, at + 9);
+  expect(box!.left).toBeCloseTo(74, 0);
+  expect(box!.top).toBeGreaterThan(792 - 520 - 5);
+  expect(box!.top + box!.height).toBeLessThan(792 - 500 + 5);
+});
+
 test("pages tile the text, and empty ones take none of it", async () => {
   const document = await read([{}, { lines: ["one"] }, {}, {}, { lines: ["two"] }, {}]);
   let at = 0;
