@@ -1,0 +1,147 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { allocateHeads } from "../../../host/kv/allocateHeads.ts";
+import { choicesOf, meanOf } from "../../../host/kv/calibrate.ts";
+import { headTable } from "../../../host/models/headTable.ts";
+import { madeUpFacts, madeUpText, plant, randomNumbers } from "../../../host/tokens/madeUpText.ts";
+
+const blockTokens = [16, 32, 64, 128];
+const budgetTokens = [256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096];
+const reference = { contextTokens: 24_576, budgetTokens: 1024 };
+
+/** Errors as heads have them: less with finer blocks and larger budgets, each head in its own way. */
+function tableOf(heads: number, seed: number) {
+  const random = randomNumbers(seed);
+  const outputError = Array.from({ length: heads }, () => {
+    const weight = 0.02 + random() * 0.5;
+    const finer = random();
+    return blockTokens.flatMap((block) =>
+      budgetTokens.map(
+        (budget) => (weight * (1 + finer * Math.log2(block / 16))) / Math.sqrt(budget / 256),
+      ),
+    );
+  }).flat();
+  const recall = outputError.map((error) => 1 - error / 10);
+  return { blockTokens, budgetTokens, outputError, recall, queries: 8 };
+}
+
+describe("the means over texts", () => {
+  test("are taken element by element, so that the worst text weighs most", () => {
+    const one = { ...tableOf(2, 1), outputError: [0.1, 0.2], recall: [1, 0.5] };
+    const two = { ...tableOf(2, 1), outputError: [0.3, 0.2], recall: [0.5, 0.5] };
+    const mean = meanOf([one, two]);
+    expect(mean.outputError.map((value) => Number(value.toFixed(12)))).toEqual([0.2, 0.2]);
+    expect(mean.recall).toEqual([0.75, 0.5]);
+    expect(mean.queries).toBe(8);
+  });
+});
+
+describe("the choices of a head", () => {
+  test("have the bytes that decode would read, forced tokens included", () => {
+    const choices = choicesOf(tableOf(3, 2), 3, 64, reference);
+    expect(choices).toHaveLength(3);
+    expect(choices[0]).toHaveLength(36);
+    const uniform = choices[1]!.find(
+      (choice) => choice.blockTokens === 32 && choice.budgetTokens === 1024,
+    )!;
+    expect(uniform.bytes).toBe(1024 * 256 + 12 * 512 + (768 - 6) * 64);
+    // Blocks of 128 can't keep to 256 tokens: 128 sink, 256 local and a block of 128.
+    expect(
+      Math.min(
+        ...choices[0]!.filter((choice) => choice.blockTokens === 128).map((c) => c.budgetTokens),
+      ),
+    ).toBe(512);
+    choices.flat().forEach((choice, index) => {
+      expect(choice.error).toBe(tableOf(3, 2).outputError[index]);
+    });
+  });
+
+  test("allocated under uniform 32's bytes are never worse than uniform 32", () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 1, max: 1e6 }),
+        fc.integer({ min: 1, max: 24 }),
+        (seed, heads) => {
+          const table = tableOf(heads, seed);
+          const choices = choicesOf(table, heads, 64, reference);
+          const uniformAt = 1 * budgetTokens.length + budgetTokens.indexOf(1024);
+          const limit = choices.reduce((total, head) => total + head[uniformAt]!.bytes, 0);
+          const uniformError = choices.reduce((total, head) => total + head[uniformAt]!.error, 0);
+          const allocation = allocateHeads(choices, limit)!;
+          expect(allocation.bytes).toBeLessThanOrEqual(limit);
+          expect(allocation.error).toBeLessThanOrEqual(uniformError + 1e-12);
+        },
+      ),
+      { numRuns: 40, seed: 11 },
+    );
+  });
+});
+
+describe("the table of heads", () => {
+  const model = { name: "m", fingerprint: "f", layers: 2, kvHeads: 2, headDim: 64 };
+
+  test("of a model without a profile is uniform", () => {
+    const table = headTable(model, { name: "uniform 32", file: null });
+    expect(table.calibrated).toBe(false);
+    expect(table.heads).toHaveLength(4);
+    expect(table.heads[3]).toEqual({
+      layer: 1,
+      kvHead: 1,
+      blockTokens: 32,
+      budgetShare: 1,
+      outputError: null,
+      recall: null,
+      sensitivity: null,
+    });
+    expect(table.histogram).toEqual([
+      { blockTokens: 16, heads: 0 },
+      { blockTokens: 32, heads: 4 },
+      { blockTokens: 64, heads: 0 },
+      { blockTokens: 128, heads: 0 },
+    ]);
+  });
+});
+
+describe("planted facts", () => {
+  const text = madeUpText(3000, 5);
+
+  test("stand whole in the text, in order, at even depths", () => {
+    const facts = madeUpFacts(20, randomNumbers(1));
+    const sentences = facts.map(({ sentence }) => sentence);
+    const planted = plant(text, sentences);
+    planted.places.forEach((place, index) => {
+      expect(planted.text.slice(place, place + sentences[index]!.length)).toBe(sentences[index]);
+      expect(Math.abs(place / planted.text.length - (index + 0.5) / 20)).toBeLessThan(0.05);
+    });
+    let rest = planted.text;
+    for (const sentence of sentences) rest = rest.replace(`${sentence} `, "");
+    expect(rest.replace(/\s/g, "")).toBe(text.replace(/\s/g, ""));
+  });
+
+  test("are all different, and the same for the same seed", () => {
+    const facts = madeUpFacts(40, randomNumbers(7));
+    expect(new Set(facts.map(({ question }) => question)).size).toBe(40);
+    expect(madeUpFacts(40, randomNumbers(7))).toEqual(facts);
+    expect(madeUpFacts(40, randomNumbers(8))).not.toEqual(facts);
+    expect(facts[0]!.answer).toContain(facts[0]!.sentence);
+  });
+
+  test("fit any text, also a short one", () => {
+    fc.assert(
+      fc.property(fc.string({ maxLength: 200 }), (short) => {
+        const sentences = ["One fact.", "Another fact."];
+        const planted = plant(short, sentences);
+        planted.places.forEach((place, index) => {
+          expect(planted.text.startsWith(sentences[index]!, place)).toBe(true);
+        });
+      }),
+      { numRuns: 200, seed: 12 },
+    );
+  });
+});
+
+test("made-up text is as long as asked and the same for the same seed", () => {
+  expect(madeUpText(500, 3).split(/\s+/).length).toBeGreaterThan(500);
+  expect(madeUpText(500, 3)).toBe(madeUpText(500, 3));
+  expect(madeUpText(500, 3)).not.toBe(madeUpText(500, 4));
+});
