@@ -31,6 +31,12 @@ const compilerBytes = 1.5e9;
 
 const areLibrariesHere = (): boolean => existsSync(nativeDir());
 
+/** Fails early, before anything is fetched, when what builds the engine is missing. */
+export function needNativeTools(): void {
+  if (!existsSync(addonPath) || !areLibrariesHere())
+    needTools([compiler, git], "Building the engine");
+}
+
 /** Brings the libraries and builds the addon unless both are there and new. */
 export async function setUpNative(): Promise<void> {
   const hash = hashSources();
@@ -132,6 +138,7 @@ export const compilerJobs = (): number =>
 
 if (process.argv[1] === import.meta.filename) {
   try {
+    needNativeTools();
     await installPackages();
     await setUpNative();
   } catch (error) {

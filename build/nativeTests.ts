@@ -8,7 +8,7 @@ import { step } from "./report.js";
 import { mustRun } from "./run.js";
 import { show } from "./show.ts";
 import type { Outcome } from "./stage.ts";
-import { buildEnvironment, findProgram } from "./tools.ts";
+import { buildEnvironment } from "./tools.ts";
 
 interface NativeBuild {
   /** Folder under `native/build/`. */
@@ -61,7 +61,6 @@ async function compile(
   const to = join(nativeBuildDir, folder);
   const settings = [`-DSCHOLIA_LLAMA_DIR=${nativeDir()}`, "-DSCHOLIA_BUILD_TESTS=ON"];
   settings.push(`-DSCHOLIA_SANITIZE=${sanitize ?? ""}`);
-  if (findProgram("ninja")) settings.push("-G", "Ninja");
   const problem = "The native tests could not be built; the first error:";
   await mkdir(to, { recursive: true });
   await rm(join(to, "CMakeCache.txt"), { force: true });

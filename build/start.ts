@@ -1,7 +1,7 @@
 // `npm start [-- COMMAND …]`: sets up what is missing, then runs the command line.
 import { join } from "node:path";
 import { fetchDefaultModel } from "./models.ts";
-import { setUpNative } from "./native.ts";
+import { needNativeTools, setUpNative } from "./native.ts";
 import { installPackages } from "./packages.ts";
 import { root } from "./paths.ts";
 import { fail } from "./report.js";
@@ -17,6 +17,7 @@ export function needsDefaultModel([command = "chat", ...rest]: readonly string[]
 }
 
 async function start(args: readonly string[]): Promise<void> {
+  needNativeTools();
   await installPackages();
   await setUpNative();
   if (needsDefaultModel(args)) await fetchDefaultModel();

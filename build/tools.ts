@@ -89,16 +89,18 @@ export async function updateDebianLists(): Promise<void> {
 const buildWheels = ["cmake==3.31.6", "ninja==1.13.0"];
 
 /**
- * An environment whose PATH has CMake and Ninja (or make): the machine's own, else their wheels,
- * fetched once into the cache.
+ * An environment in which CMake runs and finds Ninja (or make): the machine's own, else their
+ * wheels, fetched once into the cache.
  */
 export async function buildEnvironment(): Promise<NodeJS.ProcessEnv> {
-  if ([cmake, ninja].every((tool) => tool.isHere())) return process.env;
+  const generator = findProgram("ninja") ? { CMAKE_GENERATOR: "Ninja" } : {};
+  if ([cmake, ninja].every((tool) => tool.isHere())) return { ...process.env, ...generator };
   needTools([python], "Fetching CMake, which builds the engine,");
   const folder = join(cacheDir(), "tools", buildWheels.join("-").replaceAll("==", "-"));
   if (!existsSync(folder)) await step("Fetching CMake and Ninja (once)", () => fetchWheels(folder));
   const own = [join(folder, "cmake", "data", "bin"), join(folder, "bin")];
-  return { ...process.env, PATH: [...own, process.env.PATH].join(delimiter) };
+  const path = [...own, process.env.PATH].join(delimiter);
+  return { ...process.env, PATH: path, CMAKE_GENERATOR: "Ninja" };
 }
 
 async function fetchWheels(folder: string): Promise<void> {
