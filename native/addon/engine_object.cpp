@@ -204,7 +204,8 @@ Napi::Value EngineObject::close(const Napi::CallbackInfo& info) {
 Napi::Value EngineObject::cancel(const Napi::CallbackInfo& info) {
   const Arguments arguments(info, "Engine.cancel");
   const auto id = JobId(arguments.get(0, "id").integer(0, kMaxSafeInteger));
-  return Napi::Boolean::New(info.Env(), thread_.cancel(id));
+  // A job that JS has seen the end of may not have left the thread yet.
+  return Napi::Boolean::New(info.Env(), pending_.contains(id) && thread_.cancel(id));
 }
 
 Napi::Value EngineObject::memory(const Napi::CallbackInfo& info) {

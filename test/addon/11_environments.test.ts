@@ -38,7 +38,7 @@ describe("worker threads", () => {
   });
 
   test("are terminated at any moment", async () => {
-    expect(await expectEnd("workers.ts", 0, ["anyMoment"])).toContain("terminated 30");
+    expect(await expectEnd("workers.ts", 0, ["anyMoment"])).toContain("terminated 20");
   });
 
   test("call process.exit() during a prefill", async () => {

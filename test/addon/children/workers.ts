@@ -33,9 +33,9 @@ const ways: Record<string, () => Promise<void>> = {
   },
   async anyMoment() {
     let count = 0;
-    for (let round = 0; round < 15; round++) {
+    for (let round = 0; round < 10; round++) {
       const workers = [start("everything"), start("everything")];
-      await new Promise((resolve) => setTimeout(resolve, 60 * round));
+      await new Promise((resolve) => setTimeout(resolve, 70 * round));
       await Promise.all(workers.map((worker) => worker.terminate()));
       count += workers.length;
     }
