@@ -17,9 +17,12 @@ TEST_P(CpuDecode, AttendsLikeTheReference) {
     for (int n_heads : {1, 3, 4, 6, 7, 8, 15, 32}) {
       for (int n_tokens : {1, 15, 16, 17, 63, 64, 65, kPieceTokens - 1, kPieceTokens,
                            kPieceTokens + 1, 3 * kPieceTokens + 77}) {
-        if (head_dim != 64 && head_dim != 128 && n_tokens > 65) continue;
-        SCOPED_TRACE(testing::Message() << "D " << head_dim << ", G " << n_heads << ", tokens "
-                                        << n_tokens);
+        // The scalar reference is slow: long contexts for the groups that models have.
+        const bool usual = (head_dim == 64 && (n_heads == 3 || n_heads == 7)) ||
+                           (head_dim == 128 && (n_heads == 4 || n_heads == 6));
+        if (!usual && n_tokens > 65) continue;
+        SCOPED_TRACE(testing::Message()
+                     << "D " << head_dim << ", G " << n_heads << ", tokens " << n_tokens);
         Random random(seed++);
         PagedKv kv(random, 2, head_dim, n_tokens);
         const std::vector<float> q = random.normals(size_t(n_heads) * head_dim, 2);
@@ -235,8 +238,8 @@ TEST_P(CpuDecode, AppendsKAndVRoundedToNearest) {
   std::vector<float> src = random.normals(size_t(n_tokens) * 400, 100);
   src[0] = 0, src[1] = -0.0F, src[2] = 65504, src[3] = 65520, src[4] = 1e-7F, src[5] = 3e-8F;
   src[6] = INFINITY, src[7] = 2049, src[8] = 2051, src[9] = -6.1e-5F;
-  append_kv(k.data(), v.data(), pages.data(), n_kv_heads, D, 1, first, n_tokens, src.data(),
-            400, src.data() + 200, 400);
+  append_kv(k.data(), v.data(), pages.data(), n_kv_heads, D, 1, first, n_tokens, src.data(), 400,
+            src.data() + 200, 400);
   std::vector<f16> want_k(k.size(), 1), want_v(k.size(), 1);
   for (int t = 0; t < n_tokens; t++) {
     const int position = first + t;

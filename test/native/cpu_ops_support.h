@@ -42,8 +42,8 @@ class Random {
  public:
   explicit Random(uint32_t seed) : engine_(seed) {
     testing::Test::RecordProperty("seed", int(seed));
-    trace_ = std::make_unique<testing::ScopedTrace>(__FILE__, __LINE__,
-                                                    "seed " + std::to_string(seed));
+    trace_ =
+        std::make_unique<testing::ScopedTrace>(__FILE__, __LINE__, "seed " + std::to_string(seed));
   }
   float normal(float deviation = 1) { return deviation * normal_(engine_); }
   int below(int n) { return int(engine_() % uint32_t(n)); }
@@ -150,9 +150,7 @@ class PagedKv {
     }
   }
 
-  KvLayer layer() const {
-    return {k_.data(), v_.data(), pages_.data(), n_kv_heads_, head_dim_};
-  }
+  KvLayer layer() const { return {k_.data(), v_.data(), pages_.data(), n_kv_heads_, head_dim_}; }
   size_t at(int token, int kv_head) const {
     return ((size_t(pages_[token / 16]) * n_kv_heads_ + kv_head) * 16 + token % 16) * head_dim_;
   }
@@ -181,8 +179,8 @@ struct Attended {
 };
 
 // Decode as a backend does it: cut, attend each piece, merge.
-inline Attended attend_runs(const KvLayer& kv, int kv_head, const std::vector<float>& q, int n_heads,
-                            const std::vector<TokenRun>& runs,
+inline Attended attend_runs(const KvLayer& kv, int kv_head, const std::vector<float>& q,
+                            int n_heads, const std::vector<TokenRun>& runs,
                             std::vector<float>* page_mass = nullptr) {
   Pieces pieces;
   pieces.cut(runs.data(), int(runs.size()));

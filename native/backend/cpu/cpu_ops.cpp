@@ -141,10 +141,9 @@ void prefill_attend(const KvLayer& kv, int kv_head, const float* q, size_t q_str
 
 size_t prefill_workspace_floats(int n_q_heads_per_kv, int head_dim) {
   const size_t n_rows = size_t(kPrefillTileTokens) * n_q_heads_per_kv;
-  constexpr size_t kKeysPerTile = 64;                // kTileTokens of cpu_ops_kernels.h
-  return 2 * kKeysPerTile * head_dim +               // K and V of a tile
-         2 * n_rows * head_dim +                     // queries, output
-         2 * n_rows;                                 // m, l
+  return 2 * size_t(kTileTokens) * head_dim +  // K and V of a tile
+         2 * n_rows * head_dim +               // queries, output
+         2 * n_rows;                           // m, l
 }
 
 }  // namespace scholia

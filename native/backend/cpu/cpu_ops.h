@@ -22,9 +22,9 @@ inline constexpr int kMaxQueryHeadsPerKv = 32;
 // K and V of one head's layer as pages: token t of head h at
 // k[(pages[t / 16] * n_kv_heads + kv_head) * 16 * D + (t % 16) * D].
 struct KvLayer {
-  const f16* k;                // [n_pages][n_kv_heads][16][D]
+  const f16* k;  // [n_pages][n_kv_heads][16][D]
   const f16* v;
-  const PageId* pages;         // page table of the sequence
+  const PageId* pages;  // page table of the sequence
   int n_kv_heads;
   int head_dim;
 };
@@ -37,7 +37,8 @@ void append_kv(f16* k, f16* v, const PageId* pages, int n_kv_heads, int head_dim
 
 // --- decode ---------------------------------------------------------------------------------
 
-// A run of tokens to attend: [first_token, first_token + n_tokens). first_token is a multiple of 16.
+// A run of tokens to attend: [first_token, first_token + n_tokens). first_token is a multiple
+// of 16.
 struct TokenRun {
   int first_token;
   int n_tokens;
@@ -45,7 +46,8 @@ struct TokenRun {
 
 // Tokens of one partial state. A head's ordered runs are cut into pieces of this many tokens, so
 // the bits depend on the list of tokens alone: not on threads, and not on whether the list came
-// from selection or from "all". (Fetching ahead starts anew with each piece, so they should be long.)
+// from selection or from "all". (Fetching ahead starts anew with each piece, so they should be
+// long.)
 inline constexpr int kPieceTokens = 1024;
 
 // Ordered runs cut into pieces: piece p owns runs [first_run[p], first_run[p + 1]). Adjacent runs

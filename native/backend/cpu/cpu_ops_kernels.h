@@ -24,7 +24,6 @@
 namespace scholia {
 namespace {
 
-constexpr int kTileTokens = 64;
 constexpr int kTilePages = kTileTokens / kKvPageTokens;
 constexpr float kInfinity = __builtin_inff();
 
@@ -90,8 +89,8 @@ void dot_panel(const float* a, const T* b, int depth, int column, float* c,
 }
 
 // o[row][channel + i] = keep[row] * o[row][channel + i] + sum over tokens of p[row][token] *
-// v(token, channel + i). p: row stride kTileTokens. v: pages of [16][head_dim]. ahead_pages: KV pages
-// of V that the next tile will read.
+// v(token, channel + i). p: row stride kTileTokens. v: pages of [16][head_dim]. ahead_pages: KV
+// pages of V that the next tile will read.
 template <int kRows, int kVectors, class T>
 void value_panel(const float* p, const T* const* v_pages, int n_tokens, int head_dim, int channel,
                  const float* keep, float* o, const f16* const* ahead_pages) {
@@ -100,8 +99,7 @@ void value_panel(const float* p, const T* const* v_pages, int n_tokens, int head
   for (int row = 0; row < kRows; row++) {
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; v++) {
-      acc[row][v] =
-          mul(splat(keep[row]), load(o + size_t(row) * head_dim + channel + v * kLanes));
+      acc[row][v] = mul(splat(keep[row]), load(o + size_t(row) * head_dim + channel + v * kLanes));
     }
   }
   for (int first = 0; first < n_tokens; first += kKvPageTokens) {
@@ -289,8 +287,8 @@ void fold_queries(const f16* scale, const float* q, int n_rows, int head_dim,
   float* const parts[] = {s_c, z_c, s_r, z_r};
   for (int part = 0; part < 4; part++) {
     for (int i = 0; i < head_dim; i += kLanes) {
-      store(parts[part] + i, scale ? load_f16(scale + part * head_dim + i)
-                                   : splat(part % 2 == 0 ? 1.0F : 0.0F));
+      store(parts[part] + i,
+            scale ? load_f16(scale + part * head_dim + i) : splat(part % 2 == 0 ? 1.0F : 0.0F));
     }
   }
   for (int row = 0; row < n_rows; row++) {
@@ -373,8 +371,7 @@ void score_records(const f16* scale, const uint16_t* records, int n_blocks, int 
 }
 
 void score_closed_blocks(const f16* scale, const uint8_t* records, int n_blocks, int head_dim,
-                         const float* q, int n_q_heads_per_kv, float* scores,
-                         size_t score_stride) {
+                         const float* q, int n_q_heads_per_kv, float* scores, size_t score_stride) {
   score_records<ClosedRecords>(scale, reinterpret_cast<const uint16_t*>(records), n_blocks,
                                head_dim, q, n_q_heads_per_kv, scores, score_stride);
 }
@@ -447,8 +444,8 @@ void select_kv_blocks(const float* reduced, int n_blocks, int n_selected, int* s
 
 // The KV pages of a piece, in order; all are full but the last.
 struct PiecePages {
-  // One tile more than a piece holds, which repeats the last page: what is fetched ahead of the last
-  // tile.
+  // One tile more than a piece holds, which repeats the last page: what is fetched ahead of the
+  // last tile.
   const f16* k[kPieceTokens / kKvPageTokens + kTilePages];
   const f16* v[kPieceTokens / kKvPageTokens + kTilePages];
   int n_pages = 0;
@@ -557,8 +554,7 @@ void merge_states(const float* m, const float* l, const float* o, int n_pieces,
     for (int head = 0; head < n_heads; head += kLanes) {
       const int n = n_heads - head;
       store_first(weight + head,
-                  exp(sub(load_first(m + head, n, -kInfinity), load_first(shift + head, n, 0))),
-                  n);
+                  exp(sub(load_first(m + head, n, -kInfinity), load_first(shift + head, n, 0))), n);
     }
     for (int head = 0; head < n_heads; head++) {
       sum[head] += weight[head] * l[head];
@@ -674,8 +670,8 @@ void prefill_tile(const KvLayer& kv, int kv_head, const float* q, size_t q_strid
       if (n_columns == 0) continue;
       float keep[kPaddedRows];
       float* const o = w.o + size_t(begin) * head_dim;
-      tile_scores(w.q + size_t(begin) * head_dim, end - begin, w.k_columns, head_dim, n_columns,
-                  s, nullptr);
+      tile_scores(w.q + size_t(begin) * head_dim, end - begin, w.k_columns, head_dim, n_columns, s,
+                  nullptr);
       soften_rows(s, end - begin, n_visible, n_columns, w.m + begin, w.l + begin, keep);
       tile_values(s, end - begin, v_pages, n_columns, head_dim, keep, o, nullptr);
     }
@@ -706,8 +702,9 @@ void exp_array(const float* x, float* y, int n) {
 }
 
 constexpr CpuOpsTable make_table(const char* name) {
-  return {name,         append_kv,        score_closed_blocks, score_open_blocks, reduce_scores,
-          select_kv_blocks, attend_piece, merge_states,        prefill_attend,    exp_array};
+  return {name,           append_kv,        score_closed_blocks, score_open_blocks,
+          reduce_scores,  select_kv_blocks, attend_piece,        merge_states,
+          prefill_attend, exp_array};
 }
 
 }  // namespace

@@ -9,6 +9,9 @@
 
 namespace scholia {
 
+// Keys that one step of the online softmax takes.
+inline constexpr int kTileTokens = 64;
+
 struct CpuOpsTable {
   const char* name;
   void (*append_kv)(f16* k, f16* v, const PageId* pages, int n_kv_heads, int head_dim, int kv_head,
@@ -26,8 +29,7 @@ struct CpuOpsTable {
   void (*select_kv_blocks)(const float* reduced, int n_blocks, int n_selected, int* selected,
                            int* scratch);
   void (*attend_piece)(const KvLayer& kv, int kv_head, const float* q, int n_q_heads_per_kv,
-                       const TokenRun* runs, int n_runs, const PartialState& out,
-                       float* page_mass);
+                       const TokenRun* runs, int n_runs, const PartialState& out, float* page_mass);
   void (*merge_states)(const float* m, const float* l, const float* o, int n_pieces,
                        int n_q_heads_per_kv, int head_dim, float* out, float* lse);
   void (*prefill_attend)(const KvLayer& kv, int kv_head, const float* q, size_t q_stride,

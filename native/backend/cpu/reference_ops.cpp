@@ -78,12 +78,19 @@ void attend_tokens(const KvLayer& kv, int kv_head, const float* q, int n_q_heads
 void prefill_attend(const KvLayer& kv, int kv_head, const float* q, size_t q_stride,
                     int n_q_heads_per_kv, int first_position, int row_begin, int row_end,
                     float* out, size_t out_stride) {
-  const size_t group = size_t(kv_head) * n_q_heads_per_kv * kv.head_dim;
+  const int head_dim = kv.head_dim;
+  std::vector<int> tokens(first_position + row_end);
+  for (size_t t = 0; t < tokens.size(); t++) tokens[t] = int(t);
+  const std::vector<float> k = gather(kv, kv.k, kv_head, tokens);
+  const std::vector<float> v = gather(kv, kv.v, kv_head, tokens);
+  std::vector<double> one(head_dim);
   for (int row = row_begin; row < row_end; row++) {
-    std::vector<int> tokens(first_position + row + 1);
-    for (size_t t = 0; t < tokens.size(); t++) tokens[t] = int(t);
-    attend_tokens(kv, kv_head, q + row * q_stride + group, n_q_heads_per_kv, tokens,
-                  out + row * out_stride + group, nullptr);
+    for (int g = 0; g < n_q_heads_per_kv; g++) {
+      const size_t head = (size_t(kv_head) * n_q_heads_per_kv + g) * head_dim;
+      attend(q + row * q_stride + head, k.data(), v.data(), first_position + row + 1, head_dim,
+             one.data());
+      std::copy(one.begin(), one.end(), out + row * out_stride + head);
+    }
   }
 }
 
@@ -158,7 +165,8 @@ void merge_states(const float* m, const float* l, const float* o, int n_pieces,
     for (int d = 0; d < head_dim; d++) {
       out[size_t(g) * head_dim + d] = sum == 0 ? 0.0F : float(row[d] / sum);
     }
-    if (lse) lse[g] = sum == 0 ? -std::numeric_limits<float>::infinity() : float(top + std::log(sum));
+    if (lse)
+      lse[g] = sum == 0 ? -std::numeric_limits<float>::infinity() : float(top + std::log(sum));
   }
 }
 
