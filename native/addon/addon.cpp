@@ -46,12 +46,13 @@ class ScholiaAddon final : public Napi::Addon<ScholiaAddon> {
   ScholiaAddon(Napi::Env env, Napi::Object exports)
       : shared_(std::make_shared<EngineObject::Shared>()) {
     shared_->queue = std::make_shared<JsQueue>(env);
-    DefineAddon(exports, {InstanceMethod<&ScholiaAddon::initialise>("initialise", napi_enumerable),
-                          InstanceMethod<&ScholiaAddon::inspect_model>("inspectModel", napi_enumerable),
-                          InstanceMethod<&ScholiaAddon::error_codes>("errorCodes", napi_enumerable),
-                          InstanceMethod<&ScholiaAddon::version>("version", napi_enumerable),
-                          InstanceValue("Engine", EngineObject::define(env, shared_.get()),
-                                        napi_enumerable)});
+    DefineAddon(
+        exports,
+        {InstanceMethod<&ScholiaAddon::initialise>("initialise", napi_enumerable),
+         InstanceMethod<&ScholiaAddon::inspect_model>("inspectModel", napi_enumerable),
+         InstanceMethod<&ScholiaAddon::error_codes>("errorCodes", napi_enumerable),
+         InstanceMethod<&ScholiaAddon::version>("version", napi_enumerable),
+         InstanceValue("Engine", EngineObject::define(env, shared_.get()), napi_enumerable)});
     end_engines_on_exit(env);
     // Last: whatever throws before (a worker that is told to stop while it loads the module) frees
     // this object, and the hook must not find it gone.
@@ -62,9 +63,10 @@ class ScholiaAddon final : public Napi::Addon<ScholiaAddon> {
   // process.exit() on the main thread runs no cleanup hook, and must not find an engine computing.
   void end_engines_on_exit(Napi::Env env) {
     const auto process = env.Global().Get("process").As<Napi::Object>();
-    const auto listener =
-        Napi::Function::New(env, [shared = shared_](const Napi::CallbackInfo&) { end_engines(*shared); });
-    process.Get("once").As<Napi::Function>().Call(process, {Napi::String::New(env, "exit"), listener});
+    const auto listener = Napi::Function::New(
+        env, [shared = shared_](const Napi::CallbackInfo&) { end_engines(*shared); });
+    process.Get("once").As<Napi::Function>().Call(process,
+                                                  {Napi::String::New(env, "exit"), listener});
   }
 
   static void end_engines(const EngineObject::Shared& shared) {
@@ -96,13 +98,13 @@ class ScholiaAddon final : public Napi::Addon<ScholiaAddon> {
 
   std::shared_ptr<const LogSink> make_log_sink() {
     // Other threads may still be in here when this object goes: they touch the queue only.
-    return std::make_shared<const LogSink>([this, queue = shared_->queue](int level,
-                                                                          std::string_view text) {
-      queue->post([this, level, text = std::string(text)](Napi::Env env) {
-        if (on_log_.IsEmpty()) return;
-        on_log_.Call({Napi::Number::New(env, level), Napi::String::New(env, text)});
-      });
-    });
+    return std::make_shared<const LogSink>(
+        [this, queue = shared_->queue](int level, std::string_view text) {
+          queue->post([this, level, text = std::string(text)](Napi::Env env) {
+            if (on_log_.IsEmpty()) return;
+            on_log_.Call({Napi::Number::New(env, level), Napi::String::New(env, text)});
+          });
+        });
   }
 
   Napi::Value inspect_model(const Napi::CallbackInfo& info) {

@@ -15,9 +15,12 @@ constexpr size_t kShownCharacters = 60;
 // A value as a message shows it: short, and never by calling into JS.
 std::string describe(const Napi::Value& value) {
   switch (value.Type()) {
-    case napi_undefined: return "undefined";
-    case napi_null: return "null";
-    case napi_boolean: return value.As<Napi::Boolean>().Value() ? "true" : "false";
+    case napi_undefined:
+      return "undefined";
+    case napi_null:
+      return "null";
+    case napi_boolean:
+      return value.As<Napi::Boolean>().Value() ? "true" : "false";
     case napi_number: {
       std::ostringstream text;
       text.precision(17);
@@ -30,10 +33,14 @@ std::string describe(const Napi::Value& value) {
       const std::string quoted = '"' + shown.Utf8Value();
       return "the string " + quoted + (text.size() > kShownCharacters ? "…\"" : "\"");
     }
-    case napi_function: return "a function";
-    case napi_symbol: return "a symbol";
-    case napi_bigint: return "a bigint";
-    default: break;
+    case napi_function:
+      return "a function";
+    case napi_symbol:
+      return "a symbol";
+    case napi_bigint:
+      return "a bigint";
+    default:
+      break;
   }
   if (value.IsArray()) return "an array";
   if (value.IsTypedArray()) return "a typed array of another kind";
@@ -47,14 +54,15 @@ std::string bounds(double min, double max) {
   return text.str();
 }
 
-const std::vector<std::pair<std::string_view, Mode>> kModes = {
-    {"ab-sparse", Mode::kAbSparse}, {"dense", Mode::kDense}};
+const std::vector<std::pair<std::string_view, Mode>> kModes = {{"ab-sparse", Mode::kAbSparse},
+                                                               {"dense", Mode::kDense}};
 const std::vector<std::pair<std::string_view, TraceDetail>> kTraceDetails = {
     {"none", TraceDetail::kNone}, {"counts", TraceDetail::kCounts}, {"mass", TraceDetail::kMass}};
 const std::vector<std::pair<std::string_view, Device>> kDevices = {
     {"auto", Device::kAuto}, {"cpu", Device::kCpu}, {"cuda", Device::kCuda}};
 const std::vector<std::pair<std::string_view, DigestKind>> kDigests = {
-    {"mean_std", DigestKind::kMeanStd}, {"quest", DigestKind::kQuest},
+    {"mean_std", DigestKind::kMeanStd},
+    {"quest", DigestKind::kQuest},
     {"arkvale", DigestKind::kArkVale}};
 
 TraceDetail read_decode_options(const Options& from, DecodeOptions& into) {
@@ -68,9 +76,9 @@ TraceDetail read_decode_options(const Options& from, DecodeOptions& into) {
 }  // namespace
 
 void Argument::refuse(std::string_view expectation) const {
-  throw js_error(value_.Env(), {ErrorCode::kInvalidArgument,
-                                name_ + " must be " + std::string(expectation) + ", but is " +
-                                    describe(value_)});
+  throw js_error(value_.Env(),
+                 {ErrorCode::kInvalidArgument,
+                  name_ + " must be " + std::string(expectation) + ", but is " + describe(value_)});
 }
 
 std::string Argument::text() const {
@@ -157,13 +165,14 @@ Argument Options::get(std::string_view name) const {
 }
 
 EngineConfig engine_config(const Argument& argument) {
-  const Options from(argument, {"modelPath", "device", "threads", "chunkTokens", "kvPoolBytes",
-                                "storeDir"});
+  const Options from(argument,
+                     {"modelPath", "device", "threads", "chunkTokens", "kvPoolBytes", "storeDir"});
   EngineConfig config;
   config.model_path = from.get("modelPath").path();
   config.device = from.get("device").choice(kDevices, config.device);
   config.n_threads = int(from.get("threads").integer(0, 4096, 0));
-  if (config.n_threads == 0) config.n_threads = int(std::max(1U, std::thread::hardware_concurrency()));
+  if (config.n_threads == 0)
+    config.n_threads = int(std::max(1U, std::thread::hardware_concurrency()));
   config.chunk_tokens = int(from.get("chunkTokens").integer(1, kMaxInt, config.chunk_tokens));
   config.kv_pool_bytes = size_t(from.get("kvPoolBytes").integer(0, kMaxSafeInteger, 0));
   if (from.get("storeDir").given()) config.store_dir = from.get("storeDir").path();

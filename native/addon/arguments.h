@@ -133,8 +133,7 @@ T Argument::choice(const std::vector<std::pair<std::string_view, T>>& words) con
 }
 
 template <typename T>
-std::vector<T> Argument::choices(
-    const std::vector<std::pair<std::string_view, T>>& words) const {
+std::vector<T> Argument::choices(const std::vector<std::pair<std::string_view, T>>& words) const {
   if (!value_.IsArray()) refuse("an array");
   const auto array = value_.As<Napi::Array>();
   std::vector<T> values;

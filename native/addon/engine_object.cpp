@@ -241,13 +241,13 @@ Napi::Value EngineObject::tokenize(const Napi::CallbackInfo& info) {
 
 Napi::Value EngineObject::detokenize(const Napi::CallbackInfo& info) {
   const Arguments arguments(info, "Engine.detokenize");
-  return queue_job<std::string>(
-      info.Env(), "detokenize",
-      [tokens = arguments.get(0, "tokens").int32s()](Engine& engine,
-                                                     const CancelFlag&) -> Result<std::string> {
-        if (Status status = check_tokens(engine, tokens); !status.ok()) return status.error();
-        return engine.detokenize(tokens);
-      });
+  return queue_job<std::string>(info.Env(), "detokenize",
+                                [tokens = arguments.get(0, "tokens").int32s()](
+                                    Engine& engine, const CancelFlag&) -> Result<std::string> {
+                                  if (Status status = check_tokens(engine, tokens); !status.ok())
+                                    return status.error();
+                                  return engine.detokenize(tokens);
+                                });
 }
 
 Napi::Value EngineObject::is_end_of_turn(const Napi::CallbackInfo& info) {
@@ -266,9 +266,9 @@ Napi::Value EngineObject::is_end_of_turn(const Napi::CallbackInfo& info) {
 // --- kv -----------------------------------------------------------------------------------------
 
 Napi::Value EngineObject::create_sequence(const Napi::CallbackInfo& info) {
-  return queue_job<SequenceId>(
-      info.Env(), "createSequence",
-      [](Engine& engine, const CancelFlag&) { return engine.create_sequence(); });
+  return queue_job<SequenceId>(info.Env(), "createSequence", [](Engine& engine, const CancelFlag&) {
+    return engine.create_sequence();
+  });
 }
 
 Napi::Value EngineObject::fork(const Napi::CallbackInfo& info) {
@@ -316,8 +316,7 @@ Napi::Value EngineObject::sequence_key(const Napi::CallbackInfo& info) {
 Napi::Value EngineObject::stored_runs(const Napi::CallbackInfo& info) {
   const Arguments arguments(info, "Engine.storedRuns");
   return queue_job<std::vector<std::string>>(
-      info.Env(), "storedRuns",
-      [id = sequence(arguments, 0)](Engine& engine, const CancelFlag&) {
+      info.Env(), "storedRuns", [id = sequence(arguments, 0)](Engine& engine, const CancelFlag&) {
         return engine.stored_runs(id);
       });
 }
@@ -440,7 +439,8 @@ Napi::Value EngineObject::bench(const Napi::CallbackInfo& info) {
       [=, this, text = std::move(text), options = std::move(options), config = config_](
           Engine& engine, const CancelFlag& cancel) {
         std::function<void(const std::string&)> progress;
-        if (reports) progress = [this, id](const std::string& line) { emit(id, BenchProgress{line}); };
+        if (reports)
+          progress = [this, id](const std::string& line) { emit(id, BenchProgress{line}); };
         return run_bench(engine, config, text, options, progress, &cancel);
       },
       settler<std::vector<BenchRow>>(id));

@@ -47,8 +47,8 @@ class EngineObject final : public Napi::ObjectWrap<EngineObject> {
   using JobId = EngineThread::JobId;
   struct PendingJob {
     Napi::Promise::Deferred deferred;
-    Napi::FunctionReference callback;    // progress or token; may be empty
-    std::optional<Napi::Error> thrown;   // by the callback
+    Napi::FunctionReference callback;   // progress or token; may be empty
+    std::optional<Napi::Error> thrown;  // by the callback
   };
   template <typename T>
   using Work = EngineThread::Work<T>;

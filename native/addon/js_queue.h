@@ -1,4 +1,5 @@
-// Events from any thread to the JS thread of one environment (the main thread or a worker), in order.
+// Events from any thread to the JS thread of one environment (the main thread or a worker), in
+// order.
 #pragma once
 
 #include <napi.h>

@@ -72,10 +72,14 @@ size_t bytes_of(const std::vector<Elements>&... arrays) {
 
 std::string_view stop_word(StopReason stop) {
   switch (stop) {
-    case StopReason::kEndOfTurn: return "end_of_turn";
-    case StopReason::kMaxTokens: return "max_tokens";
-    case StopReason::kContextFull: return "context_full";
-    case StopReason::kCancelled: return "cancelled";
+    case StopReason::kEndOfTurn:
+      return "end_of_turn";
+    case StopReason::kMaxTokens:
+      return "max_tokens";
+    case StopReason::kContextFull:
+      return "context_full";
+    case StopReason::kCancelled:
+      return "cancelled";
   }
   return "";
 }
@@ -84,9 +88,12 @@ std::string_view mode_word(Mode mode) { return mode == Mode::kDense ? "dense" : 
 
 std::string_view digest_word(DigestKind digest) {
   switch (digest) {
-    case DigestKind::kMeanStd: return "mean_std";
-    case DigestKind::kQuest: return "quest";
-    case DigestKind::kArkVale: return "arkvale";
+    case DigestKind::kMeanStd:
+      return "mean_std";
+    case DigestKind::kQuest:
+      return "quest";
+    case DigestKind::kArkVale:
+      return "arkvale";
   }
   return "";
 }

@@ -47,7 +47,8 @@ Status load_libraries(const std::string& library_dir) {
   if (failed || !std::filesystem::is_directory(dir, failed)) {
     return Error{ErrorCode::kInvalidArgument,
                  "initialise: libraryDir must be the folder of ggml's libraries, but there is no "
-                 "folder " + library_dir};
+                 "folder " +
+                     library_dir};
   }
   std::call_once(router().loaded, [&] {
     initialise_libraries(dir.string(),
@@ -55,9 +56,9 @@ Status load_libraries(const std::string& library_dir) {
     router().library_dir = dir;
   });
   if (router().library_dir != dir) {
-    return Error{ErrorCode::kInvalidArgument,
-                 "initialise: libraryDir is " + dir.string() + ", but this process has loaded " +
-                     router().library_dir.string() + " already"};
+    return Error{ErrorCode::kInvalidArgument, "initialise: libraryDir is " + dir.string() +
+                                                  ", but this process has loaded " +
+                                                  router().library_dir.string() + " already"};
   }
   return {};
 }

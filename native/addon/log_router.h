@@ -1,5 +1,5 @@
-// libllama's and ggml's log and CPU back-ends belong to the process, not to an environment: they are
-// set up once, and every environment that asked gets every line.
+// libllama's and ggml's log and CPU back-ends belong to the process, not to an environment: they
+// are set up once, and every environment that asked gets every line.
 #pragma once
 
 #include <functional>

@@ -16,7 +16,8 @@ using std::chrono::steady_clock;
 
 constexpr auto kPatience = std::chrono::seconds(20);  // a hang fails here instead of blocking
 
-// A `done` that fills a future; a second call would throw out of the engine thread and end the test.
+// A `done` that fills a future; a second call would throw out of the engine thread and end the
+// test.
 template <typename T>
 struct Outcome {
   std::shared_ptr<std::promise<Result<T>>> promise = std::make_shared<std::promise<Result<T>>>();
@@ -51,7 +52,8 @@ class EngineThreadTest : public ::testing::Test {
     };
   }
   // Prefills n_tokens, counting progress; returns the job's id.
-  EngineThread::JobId prefill(EngineThread& thread, int n_tokens, const Outcome<PrefillProgress>& out) {
+  EngineThread::JobId prefill(EngineThread& thread, int n_tokens,
+                              const Outcome<PrefillProgress>& out) {
     const auto id = next_id++;
     thread.submit<PrefillProgress>(
         id,
@@ -111,7 +113,9 @@ TEST_F(EngineThreadTest, RefusesWorkWithoutAModelAndASecondOpen) {
   Outcome<Engine*> broken;
   thread.open(
       next_id++,
-      []() -> Result<std::unique_ptr<Engine>> { return Error{ErrorCode::kModelBroken, "cut short"}; },
+      []() -> Result<std::unique_ptr<Engine>> {
+        return Error{ErrorCode::kModelBroken, "cut short"};
+      },
       broken.done());
   EXPECT_EQ(broken.get().error().code, ErrorCode::kModelBroken);
 
@@ -128,7 +132,8 @@ TEST_F(EngineThreadTest, TurnsExceptionsIntoErrors) {
   const auto throwing = [&](auto thrown) {
     Outcome<int> out;
     thread.submit<int>(
-        next_id++, [thrown](Engine&, const CancelFlag&) -> Result<int> { throw thrown; }, out.done());
+        next_id++, [thrown](Engine&, const CancelFlag&) -> Result<int> { throw thrown; },
+        out.done());
     return out.get().error();
   };
   EXPECT_EQ(throwing(std::runtime_error("odd")).message, "odd");
@@ -139,7 +144,8 @@ TEST_F(EngineThreadTest, TurnsExceptionsIntoErrors) {
   Outcome<Engine*> opened;
   EngineThread other;
   other.open(
-      next_id++, []() -> Result<std::unique_ptr<Engine>> { throw std::bad_alloc(); }, opened.done());
+      next_id++, []() -> Result<std::unique_ptr<Engine>> { throw std::bad_alloc(); },
+      opened.done());
   EXPECT_EQ(opened.get().error().code, ErrorCode::kOutOfMemory);
 }
 
@@ -269,8 +275,10 @@ TEST_F(EngineThreadTest, EveryJobEndsOnceUnderContention) {
     for (auto& mine : outcomes) {
       for (auto& out : mine) {
         const auto result = out.get();
-        if (result.ok()) ++ended_by_work;
-        else EXPECT_EQ(result.error().code, ErrorCode::kCancelled) << result.error().message;
+        if (result.ok())
+          ++ended_by_work;
+        else
+          EXPECT_EQ(result.error().code, ErrorCode::kCancelled) << result.error().message;
       }
     }
     EXPECT_LE(ended_by_work, ran_at_close);

@@ -14,7 +14,7 @@ namespace scholia {
 struct FakeRecord {
   std::atomic<int> alive{0};
   std::atomic<int> calls{0};
-  std::atomic<int> layers{0};             // slept through so far, all calls
+  std::atomic<int> layers{0};  // slept through so far, all calls
   std::atomic<int> cancels_seen{0};
   std::atomic<bool> overlapped{false};    // two calls ran at the same time
   std::atomic<bool> moved_thread{false};  // a call ran on another thread than the maker
