@@ -1,4 +1,4 @@
-// `npm run native`: ggml's and libllama's libraries and headers, and the addon.
+// The engine: ggml's and libllama's libraries and headers, and the addon.
 import { existsSync } from "node:fs";
 import { cp, mkdir, mkdtemp, readdir, rename, rm } from "node:fs/promises";
 import { availableParallelism, totalmem } from "node:os";
@@ -6,9 +6,8 @@ import { dirname, join } from "node:path";
 import { downloadsDir, nativeDir, nativeVersion } from "../host/models/cache.ts";
 import { needDiskSpace } from "./diskSpace.js";
 import { type NpmTarball, unpackNpmTarball } from "./npmTarball.js";
-import { installPackages } from "./packages.ts";
 import { addonPath, nativeBuildDir, root } from "./paths.ts";
-import { fail, SetupError, step } from "./report.js";
+import { SetupError, step } from "./report.js";
 import { mustRun } from "./run.js";
 import { hashFiles, isStamped, writeStamp } from "./stamp.ts";
 import { buildEnvironment, compiler, git, needTools } from "./tools.ts";
@@ -37,14 +36,17 @@ export function needNativeTools(): void {
     needTools([compiler, git], "Building the engine");
 }
 
+/** Whether the libraries are there and the addon was built from just these sources. */
+export const isNativeBuilt = (): boolean => areLibrariesHere() && isAddonNew(hashSources());
+
+const isAddonNew = (hash: string): boolean => existsSync(addonPath) && isStamped(stampPath, hash);
+
 /** Brings the libraries and builds the addon unless both are there and new. */
 export async function setUpNative(): Promise<void> {
-  const hash = hashSources();
-  const isBuilt = existsSync(addonPath) && isStamped(stampPath, hash);
-  if (isBuilt && areLibrariesHere()) return;
   needTools([compiler, git], "Building the engine");
   if (!areLibrariesHere()) await bringLibraries();
-  if (!isBuilt) await buildAddon(hash);
+  const hash = hashSources();
+  if (!isAddonNew(hash)) await buildAddon(hash);
 }
 
 async function bringLibraries(): Promise<void> {
@@ -135,13 +137,3 @@ async function compileAddon(
 /** As many compilers as there are cores, if the memory carries them. */
 export const compilerJobs = (): number =>
   Math.max(1, Math.min(availableParallelism(), Math.floor(totalmem() / compilerBytes)));
-
-if (process.argv[1] === import.meta.filename) {
-  try {
-    needNativeTools();
-    await installPackages();
-    await setUpNative();
-  } catch (error) {
-    fail(error);
-  }
-}

@@ -1,10 +1,9 @@
 // `npm start [-- COMMAND …]`: sets up what is missing, then runs the command line.
 import { join } from "node:path";
 import { fetchDefaultModel } from "./models.ts";
-import { needNativeTools, setUpNative } from "./native.ts";
-import { installPackages } from "./packages.ts";
 import { root } from "./paths.ts";
 import { fail } from "./report.js";
+import { setUp } from "./setUp.ts";
 
 /** Commands that answer from a model, and so need one to be here. */
 const answering = ["ask", "chat", "read"];
@@ -17,9 +16,7 @@ export function needsDefaultModel([command = "chat", ...rest]: readonly string[]
 }
 
 async function start(args: readonly string[]): Promise<void> {
-  needNativeTools();
-  await installPackages();
-  await setUpNative();
+  await setUp();
   if (needsDefaultModel(args)) await fetchDefaultModel();
   const cli = join(root, "cli", "main.ts");
   process.argv.splice(1, process.argv.length, cli, ...(args.length > 0 ? args : ["chat"]));

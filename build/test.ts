@@ -4,10 +4,9 @@ import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { fetchDocuments } from "./documents.ts";
 import { fetchWithProgress } from "./models.ts";
-import { setUpNative } from "./native.ts";
 import { addressTests, plainTests, runNativeTests, threadTests } from "./nativeTests.ts";
-import { installPackages } from "./packages.ts";
 import { nativeBuildDir, root } from "./paths.ts";
+import { setUp } from "./setUp.ts";
 import { show } from "./show.ts";
 import { checked, type Outcome, runAsProgram, runStages, type Stage } from "./stage.ts";
 import { cmake, compiler, git, googleTest, installTools, needTools, ninja, pip } from "./tools.ts";
@@ -17,11 +16,10 @@ const testModels = ["smollm2-135m", "qwen2.5-coder-0.5b"];
 
 const neededTools = [compiler, git, pip, googleTest];
 
-async function setUp(): Promise<void> {
+async function setUpTests(): Promise<void> {
   await installTools([...neededTools, cmake, ninja]);
   needTools(neededTools, "npm test");
-  await installPackages();
-  await setUpNative();
+  await setUp();
   for (const id of testModels) await fetchWithProgress(id);
   await fetchDocuments();
 }
@@ -80,7 +78,7 @@ const hasTests = (folder: string): boolean =>
 const vitestStages = (...folders: string[]): Stage[] => folders.filter(hasTests).map(vitest);
 
 async function test(full: boolean): Promise<number> {
-  await setUp();
+  await setUpTests();
   if (full) process.env.SCHOLIA_TEST_FULL = "1";
   const quick = [lint, typecheck, native, ...vitestStages("unit", "addon", "e2e")];
   return runStages(full ? [...quick, ...sanitizers, ...vitestStages("quality")] : quick);
