@@ -465,8 +465,13 @@ Result<HeadErrors> Pipeline::measure_heads(std::span<const Token> tokens, int ta
   const size_t row = size_t(info_.n_q_heads) * info_.head_dim;
   queries.q.assign(info_.n_layers, std::vector<float>(row * n_queries));
 
+  // Only the chunks with queries have to be computed here.
+  const CachedPrefix cached = kv_->take_cached(sequence, tokens, queries.positions.front());
   PrefillProgress progress;
   progress.total_tokens = n_tokens;
+  progress.memory_tokens = cached.memory_tokens;
+  progress.disk_tokens = cached.disk_tokens;
+  progress.done_tokens = progress.depth_tokens = cached.total();
   while (progress.done_tokens < n_tokens) {
     const int first = progress.done_tokens;
     const int end = kv_->chunk_end(first, n_tokens);
