@@ -229,17 +229,19 @@ TEST(KvCache, APromptThatGoesOnAtAChunkBoundaryHasTheSameName) {
 // --- generated text -------------------------------------------------------------------------
 
 TEST(KvCache, GeneratedPagesAreNeverTakenForPrefilledOnes) {
-  const auto cache = make_cache(200);
   const std::vector<Token> document = text(64);
   const std::vector<Token> answer = text(64, 5);
   std::vector<Token> both = document;
   both.insert(both.end(), answer.begin(), answer.end());
-  Reading chat = read(*cache, document);
-  ASSERT_TRUE(generate(*cache, chat.id, chat.expected, kSparseText, answer).ok());
-  CachedPrefix cached;
-  const Reading as_prompt = read(*cache, both, &cached);
-  EXPECT_EQ(cached.total(), 64);
-  EXPECT_NE(cache->chain(as_prompt.id), cache->chain(chat.id));
+  for (const SegmentKind& kind : {kDenseText, kSparseText}) {
+    const auto cache = make_cache(200);
+    Reading chat = read(*cache, document);
+    ASSERT_TRUE(generate(*cache, chat.id, chat.expected, kind, answer).ok());
+    CachedPrefix cached;
+    const Reading as_prompt = read(*cache, both, &cached);
+    EXPECT_EQ(cached.total(), 64);
+    EXPECT_NE(cache->chain(as_prompt.id), cache->chain(chat.id));
+  }
 }
 
 TEST(KvCache, GeneratedTextIsFoundUnderItsOwnKindOnly) {
@@ -282,6 +284,23 @@ TEST(KvCache, DenseTextHasNoBudgetInItsName) {
     names.push_back(cache->chain(reading.id));
   }
   EXPECT_EQ(names[0], names[1]);
+}
+
+TEST(KvCache, WhereTheKindChangesWithinAPageIsPartOfTheName) {
+  const auto cache = make_cache(100);
+  const std::vector<Token> answer = text(16, 5);
+  std::set<ChainHash> names;
+  for (size_t change = 0; change <= answer.size(); ++change) {
+    Reading reading = read(*cache, text(64));
+    const std::span whole(answer);
+    ASSERT_TRUE(
+        generate(*cache, reading.id, reading.expected, kDenseText, whole.first(change)).ok());
+    ASSERT_TRUE(
+        generate(*cache, reading.id, reading.expected, kSparseText, whole.subspan(change)).ok());
+    names.insert(cache->chain(reading.id));
+    cache->release(reading.id);
+  }
+  EXPECT_EQ(names.size(), answer.size() + 1);
 }
 
 // --- fork and truncate ----------------------------------------------------------------------
@@ -377,6 +396,34 @@ TEST(KvCache, ACutDoesNotTouchWhatOthersHoldOrFind) {
   EXPECT_TRUE(holds(*cache, third.id, answered));
 }
 
+TEST(KvCache, ACutEndsTheOpenSegment) {
+  const auto cache = make_cache(100);
+  const std::vector<Token> answer = text(40, 1);
+  Reading reading = read(*cache, text(64));
+  ASSERT_TRUE(generate(*cache, reading.id, reading.expected, kDenseText, answer).ok());
+  ASSERT_TRUE(cache->end_segment(reading.id, false).ok());
+  ASSERT_TRUE(cache->begin_segment(reading.id, kDenseText).ok());
+  ASSERT_EQ(cache->truncate(reading.id, 104).value(), 104) << "nothing is cut";
+  ASSERT_EQ(cache->truncate(reading.id, 64).value(), 64);
+  EXPECT_EQ(cache->take_cached(reading.id, answer, 40).total(), 0) << "no segment is open";
+  ASSERT_TRUE(cache->begin_segment(reading.id, kDenseText).ok());
+  EXPECT_EQ(cache->take_cached(reading.id, answer, 40).total(), 40);
+}
+
+TEST(KvCache, RoomReservedForACancelledChunkIsNotInTheWay) {
+  const auto cache = make_cache(100);
+  const std::vector<Token> document = text(600);
+  read(*cache, document);
+  Reading reading{cache->create_sequence(), {}};
+  prefill(*cache, reading.id, reading.expected, document, false, 0, 3);
+  ASSERT_EQ(reading.expected.n_tokens(), 192);
+  const auto result =
+      prefill(*cache, reading.id, reading.expected, std::span(document).subspan(192));
+  ASSERT_TRUE(result.status.ok());
+  EXPECT_EQ(result.cached.memory_tokens, 600 - 192);
+  EXPECT_TRUE(holds(*cache, reading.id, reading.expected));
+}
+
 // --- room -----------------------------------------------------------------------------------
 
 TEST(KvCache, TheOldestReadMakesRoomFirstAndItsEndBeforeItsBeginning) {
@@ -398,6 +445,27 @@ TEST(KvCache, ReadingAgainMakesAReadRecent) {
   read(*cache, text(64, 3));
   EXPECT_EQ(cache->find_cached(text(128, 1)), 128);
   EXPECT_EQ(cache->find_cached(text(128, 2)), 64);
+}
+
+TEST(KvCache, WhatIsInUseIsFoundHoweverOftenItsPagesWereUsedBefore) {
+  const auto cache = make_cache(40);
+  for (int round = 0; round < 200; ++round) {
+    const std::vector<Token> document = text(20 + round * 37 % 500, round * round % 7);
+    const Reading reading = read(*cache, document);
+    ASSERT_EQ(cache->find_cached(document), int(document.size())) << round;
+    cache->release(reading.id);
+  }
+}
+
+TEST(KvCache, AUsedPageIsAsGoodAsANewOne) {
+  const auto cache = make_cache(2);
+  cache->release(read(*cache, text(32, 1)).id);
+  Reading first = read(*cache, text(20));  // on the pages of the one before
+  const Reading second{cache->fork(first.id).value(), first.expected};
+  // The first to go on writes in place: there is no page for a copy.
+  EXPECT_TRUE(generate(*cache, first.id, first.expected, kDenseText, text(12, 2)).ok());
+  EXPECT_TRUE(holds(*cache, first.id, first.expected));
+  EXPECT_TRUE(holds(*cache, second.id, second.expected));
 }
 
 TEST(KvCache, IsOutOfMemoryOnlyWhenEveryPageIsInUse) {

@@ -109,6 +109,9 @@ class History {
     EXPECT_LE(result.cached.total(), limit);
     EXPECT_TRUE(options_.on_disk || result.cached.disk_tokens == 0);
     EXPECT_GE(sequence.expected.n_tokens(), before);
+    if (before == 0 && sequence.expected.n_tokens() == n) {
+      EXPECT_EQ(cache_->find_cached(tokens), n) << "what is held is found";
+    }
     return "prompt of " + std::to_string(n) + " at " + std::to_string(before) + ", limit " +
            std::to_string(limit) + ", " + std::to_string(result.cached.memory_tokens) + " + " +
            std::to_string(result.cached.disk_tokens) + " cached";

@@ -210,6 +210,50 @@ TEST(KvStore, ASecondSegmentAndGeneratedTextAreSavedToo) {
   EXPECT_EQ(cache->stored_runs(id), files);
 }
 
+TEST(KvStore, RestoredPagesAreSharedLikeOthers) {
+  const TestDir dir;
+  const std::vector<Token> document = text(100), answer = text(100, 2);
+  Expected expected;
+  {
+    const auto cache = make_cache(40, dir.path());
+    const SequenceId id = cache->create_sequence();
+    ASSERT_TRUE(prefill(*cache, id, expected, document).status.ok());
+    ASSERT_TRUE(generate(*cache, id, expected, kSparseText, answer).ok());
+    ASSERT_TRUE(cache->end_segment(id, true).ok());
+  }
+  const auto cache = make_cache(40, dir.path());
+  const SequenceId id = cache->create_sequence();
+  Expected restored;
+  ASSERT_TRUE(prefill(*cache, id, restored, document).status.ok());
+  ASSERT_TRUE(cache->begin_segment(id, kSparseText).ok());
+  ASSERT_EQ(cache->take_cached(id, answer, 100).disk_tokens, 100);
+  const SequenceId forked = cache->fork(id).value();
+  ASSERT_EQ(cache->truncate(forked, 195).value(), 195);
+  restored = expected;
+  restored.cut(195);
+  ASSERT_TRUE(generate(*cache, forked, restored, kSparseText, text(20, 3)).ok());
+  EXPECT_TRUE(holds(*cache, id, expected));
+  EXPECT_TRUE(holds(*cache, forked, restored));
+}
+
+TEST(KvStore, ACutReadNamesOnlyTheFilesOfWhatIsLeft) {
+  const TestDir dir;
+  const auto cache = make_cache(400, dir.path());
+  const SequenceId id = cache->create_sequence();
+  Expected expected;
+  ASSERT_TRUE(prefill(*cache, id, expected, text(1500), true).status.ok());
+  ASSERT_TRUE(generate(*cache, id, expected, kSparseText, text(1000, 1)).ok());
+  ASSERT_TRUE(cache->end_segment(id, true).ok());
+  // [0, 1024), [1024, 1500), [1024, 2048), [2048, 2500)
+  EXPECT_EQ(cache->stored_runs(id).size(), 4U);
+  const std::pair<int, size_t> left[] = {{2499, 3}, {2049, 3}, {2048, 3}, {2047, 2}, {1501, 2},
+                                         {1500, 2}, {1499, 1}, {1024, 1}, {1023, 0}};
+  for (const auto& [n_tokens, n_files] : left) {
+    ASSERT_TRUE(cache->truncate(id, n_tokens).ok());
+    EXPECT_EQ(cache->stored_runs(id).size(), n_files) << n_tokens;
+  }
+}
+
 TEST(KvStore, TheLastPageHoldsNothingBeyondTheSegment) {
   const TestDir dir;
   const auto cache = make_cache(40, dir.path());

@@ -24,14 +24,23 @@ PageId PagePool::take() {
   } else {
     id = findable_.front();
     findable_.pop_front();
-    for (const ChainHash& hash : pages_[id].hashes) by_hash_.erase(hash);
+    forget_hashes(id);
   }
   Page& page = pages_[id];
-  page.hashes.clear();
-  page.findable_slots = 0;
   page.claimed_slots = 0;
   page.n_references = 1;
   return id;
+}
+
+void PagePool::forget_hashes(PageId id) {
+  Page& page = pages_[id];
+  for (const ChainHash& hash : page.hashes) {
+    const auto [begin, end] = by_hash_.equal_range(hash);
+    by_hash_.erase(
+        std::find_if(begin, end, [id](const auto& entry) { return entry.second == id; }));
+  }
+  page.hashes.clear();
+  page.findable_slots = 0;
 }
 
 void PagePool::retain(PageId id) {
@@ -61,9 +70,11 @@ void PagePool::claim(PageId id, int end_slot) {
 }
 
 void PagePool::add(const ChainHash& hash, PageId id, int n_slots) {
-  if (!by_hash_.emplace(hash, id).second) return;
-  pages_[id].hashes.push_back(hash);
-  pages_[id].findable_slots = std::max(pages_[id].findable_slots, n_slots);
+  Page& page = pages_[id];
+  if (std::find(page.hashes.begin(), page.hashes.end(), hash) != page.hashes.end()) return;
+  by_hash_.emplace(hash, id);
+  page.hashes.push_back(hash);
+  page.findable_slots = std::max(page.findable_slots, n_slots);
 }
 
 std::optional<PageId> PagePool::find(const ChainHash& hash) const {

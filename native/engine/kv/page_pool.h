@@ -36,7 +36,8 @@ class PagePool {
   // The slots before end_slot are now somebody's.
   void claim(PageId page, int end_slot);
 
-  // Makes the first n_slots of the page findable; the first page of a hash stays.
+  // Makes the first n_slots of the page findable. Several pages may have the same hash, and so the
+  // same content: one that was computed again may outlive the first.
   void add(const ChainHash& hash, PageId page, int n_slots);
   std::optional<PageId> find(const ChainHash& hash) const;
 
@@ -52,10 +53,12 @@ class PagePool {
     size_t operator()(const ChainHash& hash) const;
   };
 
+  void forget_hashes(PageId id);
+
   std::vector<Page> pages_;
   std::vector<PageId> free_;    // a stack: the next one last
   std::list<PageId> findable_;  // unreferenced, least recently used first
-  std::unordered_map<ChainHash, PageId, FirstBytes> by_hash_;
+  std::unordered_multimap<ChainHash, PageId, FirstBytes> by_hash_;
 };
 
 }  // namespace scholia
