@@ -1,5 +1,5 @@
-// Real documents for tests and calibration: manuals and prose from Debian's packages, at one version
-// each, so that page numbers and token counts in tests stay true. They are never in git.
+// Real documents for tests and calibration: manuals, prose and code from Debian's packages, at one
+// version each, so that page numbers and token counts in tests stay true. They are never in git.
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
@@ -127,6 +127,39 @@ const packages: DebianPackage[] = [
       },
     ],
   },
+  {
+    name: "jargon-text",
+    version: "4.4.7-4.1",
+    documents: [
+      {
+        file: "jargon-file.txt",
+        member: "usr/share/doc/jargon-text/jargon.txt.gz",
+        sha256: "40dfb4b98191a670a09a183d5798d50f243d23fdbd1495dcc0aca2ce5895ba97",
+      },
+    ],
+  },
+  {
+    name: "python3-pyparsing",
+    version: "3.0.9-1",
+    documents: [
+      {
+        file: "pyparsing.py",
+        member: "usr/lib/python3/dist-packages/pyparsing/core.py",
+        sha256: "bbc1a9b5013f1fac0c925f0e661c5e2b56803c80d75cd83075284e441c01552e",
+      },
+    ],
+  },
+  {
+    name: "nlohmann-json3-dev",
+    version: "3.11.2-2",
+    documents: [
+      {
+        file: "nlohmann-json.hpp",
+        member: "usr/include/nlohmann/json.hpp",
+        sha256: "bbf96a24a8d59ef79467761e2a803537e1476909bb7d6baed23094a1833c088c",
+      },
+    ],
+  },
   { name: "bible-kjv-text", version: "4.38", documents: [] },
   {
     // The text is compressed in the package before; this one's program prints it.
@@ -160,7 +193,7 @@ export async function fetchDocuments(): Promise<void> {
     return;
   }
   await needDiskSpace(documentsDir(), documentsBytes, "the documents that tests read");
-  await step("Fetching real documents for tests (once, 15 MB)", async (progress) => {
+  await step("Fetching real documents for tests (once, 17 MB)", async (progress) => {
     await mkdir(documentsDir(), { recursive: true });
     await mkdir(downloadsDir(), { recursive: true });
     const work = await mkdtemp(join(downloadsDir(), "documents-"));
