@@ -14,7 +14,8 @@ void JsQueue::post(Event event) {
   auto owned = std::make_unique<Event>(std::move(event));
   std::lock_guard lock(mutex_);
   if (closed_) return;
-  if (channel_.NonBlockingCall(owned.get()) == napi_ok) owned.release();
+  // Taken: run() frees it.
+  if (channel_.NonBlockingCall(owned.get()) == napi_ok) (void)owned.release();
 }
 
 void JsQueue::hold(Napi::Env env) {

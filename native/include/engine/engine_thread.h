@@ -74,7 +74,7 @@ class EngineThread {
 
   // Calls work and turns what it throws into an Error.
   template <typename T, typename Call>
-  static Result<T> guarded(Call call);
+  static Result<T> guarded(const Call& call);
 
   void enqueue(std::unique_ptr<Job> job);
   void run_jobs();
@@ -93,7 +93,7 @@ class EngineThread {
 };
 
 template <typename T, typename Call>
-Result<T> EngineThread::guarded(Call call) {
+Result<T> EngineThread::guarded(const Call& call) {
   try {
     return call();
   } catch (const std::bad_alloc&) {
