@@ -1,0 +1,81 @@
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { beforeAll, describe, expect, test } from "vitest";
+import { answerSchema } from "../../contract/answer.ts";
+import { small, textWith, until, usePlace } from "./scholia.ts";
+
+const place = usePlace();
+let file: string;
+
+beforeAll(async () => {
+  const facts = [
+    "The door code of Ida's boathouse is 48213.",
+    "The door code of Olaf's mill is 90517.",
+  ];
+  file = await place.write("chat.txt", textWith(facts, 600));
+});
+
+const chatFiles = () => readdir(join(place.data, "chats"));
+
+describe("scholia chat", () => {
+  test("answers one question after the other, each on from the last", async () => {
+    const input =
+      "What is the door code of Ida's boathouse?\n\nAnd of Olaf's mill?\n/quit\nNot asked\n";
+    const { code, out, err } = await place.run(
+      ["chat", file, ...small, "--max-tokens", "32", "--json"],
+      { input },
+    );
+    expect(code, err).toBe(0);
+    const answers = out
+      .trimEnd()
+      .split("\n")
+      .map((line) => answerSchema.parse(JSON.parse(line)));
+    expect(answers).toHaveLength(2);
+    const [first, second] = answers;
+    expect(first!.answer).toContain("48213");
+    expect(first!.timing.prefillTokens).toBeLessThan(64);
+    // Everything up to the first answer's end is in the sequence already.
+    expect(second!.timing.cachedInMemory).toBe(first!.timing.depth);
+    expect(second!.timing.prefillTokens).toBeLessThan(64);
+    expect(second!.coverage.tokensInContext).toBe(second!.coverage.documentTokens);
+    const [chat] = await chatFiles();
+    const lines = (await readFile(join(place.data, "chats", chat!), "utf8")).trimEnd().split("\n");
+    expect(lines).toHaveLength(3);
+    expect(JSON.parse(lines[2]!)).toMatchObject({ question: "And of Olaf's mill?" });
+  });
+
+  test("goes on with an earlier chat", async () => {
+    const [chat] = await chatFiles();
+    const id = chat!.replace(".jsonl", "");
+    const { code, out, err } = await place.run(
+      ["chat", file, "--chat", id, ...small, "--max-tokens", "16", "--json"],
+      { input: "Thank you. What was my first question?\n" },
+    );
+    expect(code, err).toBe(0);
+    const answer = answerSchema.parse(JSON.parse(out));
+    // The document from disk, the earlier turns read again.
+    expect(answer.timing.cachedTokens).toBeGreaterThan(answer.coverage.documentTokens);
+    expect(answer.timing.prefillTokens).toBeGreaterThan(40);
+    expect(await chatFiles()).toHaveLength(1);
+    const lines = (await readFile(join(place.data, "chats", chat!), "utf8")).trimEnd().split("\n");
+    expect(lines).toHaveLength(4);
+  });
+
+  test("starts with a file alone, and stops an answer with Ctrl+C", async () => {
+    const running = place.start([file, ...small, "--max-tokens", "2000"], {
+      input: "Write a very long story about the harbour and every boat in it.\n",
+    });
+    await until(() => (running.out().length > 40 ? true : undefined));
+    running.signal("SIGINT");
+    const { code, err, out } = await running.finished;
+    expect(code, err).toBe(0);
+    expect(err).toContain("Stopping");
+    expect(out).toContain("nothing was cut");
+  });
+
+  test("says when there is no such chat", async () => {
+    const { code, err } = await place.run(["chat", file, "--chat", "00000000", ...small]);
+    expect(code).toBe(1);
+    expect(err).toContain("error (invalid_argument): There is no chat 00000000.");
+  });
+});

@@ -1,0 +1,220 @@
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { beforeAll, describe, expect, test } from "vitest";
+import { z } from "zod";
+import { type Answer, answerSchema } from "../../contract/answer.ts";
+import { benchRowSchema } from "../../contract/bench.ts";
+import type { CalibrationReport, HeadTable } from "../../contract/heads.ts";
+import type { CheckLine, ModelLine } from "../../contract/routes.ts";
+import { parseHeadProfile } from "../../host/models/headProfile.ts";
+import { small, textWith, usePlace } from "./scholia.ts";
+
+const place = usePlace();
+
+describe("scholia calibrate", () => {
+  let texts: string[];
+  const calibrate = async (...options: string[]) =>
+    (await place.json([
+      "calibrate",
+      "smollm2-135m",
+      "--texts",
+      ...texts,
+      "--context",
+      "3072",
+      "--budget",
+      "512",
+      "--threads",
+      "1",
+      ...options,
+    ])) as CalibrationReport;
+
+  beforeAll(async () => {
+    texts = [
+      await place.write("one.txt", textWith([], 3000, 21)),
+      await place.write("two.txt", textWith([], 3000, 22)),
+      await place.write("short.txt", textWith([], 50, 23)),
+    ];
+  });
+
+  test("measures the heads and writes a profile that is better at the same bytes", async () => {
+    const report = await calibrate();
+    expect(report.texts.map(({ kind }) => kind)).toEqual([
+      "given",
+      "retrieval",
+      "given",
+      "retrieval",
+    ]);
+    expect(report.texts.every(({ reused }) => !reused)).toBe(true);
+    expect(report.bytesPerToken).toBeLessThanOrEqual(report.uniformBytesPerToken);
+    expect(report.outputError).toBeLessThan(report.uniformOutputError);
+    expect(report.table).toMatchObject({ calibrated: true, layers: 30, kvHeads: 3 });
+    expect(report.table.heads).toHaveLength(90);
+    const shares = report.table.heads.map(({ budgetShare }) => budgetShare);
+    expect(shares.reduce((sum, share) => sum + share, 0) / 90).toBeCloseTo(1, 9);
+    expect(new Set(report.table.heads.map(({ blockTokens }) => blockTokens)).size).toBeGreaterThan(
+      1,
+    );
+    const profile = parseHeadProfile(await readFile(report.path, "utf8"), report.path);
+    expect(profile.reference).toEqual({ contextTokens: 3072, budgetTokens: 512 });
+    expect(profile.texts).toHaveLength(4);
+  });
+
+  test("does not measure again what it has measured, and comes to the same", async () => {
+    const output = join(place.folder, "again.json");
+    const report = await calibrate("--output", output);
+    expect(report.texts.every(({ reused }) => reused)).toBe(true);
+    expect(report.path).toBe(output);
+    const own = await calibrate();
+    expect(await readFile(output, "utf8")).toBe(await readFile(own.path, "utf8"));
+  });
+
+  test("gives the profile that heads shows and answers use", async () => {
+    const table = (await place.json(["heads", ...small])) as HeadTable;
+    expect(table.calibrated).toBe(true);
+    expect(table.heads[0]!.outputError).toBeGreaterThanOrEqual(0);
+    const ask = async (...options: string[]): Promise<Answer> =>
+      answerSchema.parse(
+        await place.json([
+          "ask",
+          texts[0]!,
+          "What is this about?",
+          ...small,
+          "--budget",
+          "512",
+          "--max-tokens",
+          "8",
+          ...options,
+        ]),
+      );
+    const own = await ask();
+    expect(own.coverage.profile).toBe(table.profile);
+    const uniform = await ask("--profile", "uniform");
+    expect(uniform.coverage.profile).toBe("uniform 32");
+    expect(uniform.timing.cachedTokens).toBeGreaterThan(uniform.coverage.documentTokens);
+    expect(uniform.coverage.kvBytesPerToken / own.coverage.kvBytesPerToken).toBeCloseTo(1, 1);
+    const people = await place.run(["heads", ...small]);
+    expect(people.out).toMatch(/layer +KV head +block +budget share +error +recall +sensitivity/);
+    expect(people.out.split("\n").length).toBeGreaterThan(92);
+  });
+
+  test("refuses a profile of another model, and one that is none", async () => {
+    const { path } = await calibrate();
+    const profile = JSON.parse(await readFile(path, "utf8"));
+    profile.model.fingerprint = "00".repeat(32);
+    const other = await place.write("other.json", JSON.stringify(profile));
+    const mismatch = await place.run(["ask", texts[0]!, "What?", ...small, "--profile", other]);
+    expect(mismatch.code).toBe(1);
+    expect(mismatch.err).toContain("error (profile_mismatch)");
+    const broken = await place.write("broken.json", JSON.stringify(profile).slice(0, 500));
+    const refused = await place.run(["heads", ...small, "--profile", broken]);
+    expect(refused.code).toBe(1);
+    expect(refused.err).toContain("error (profile_broken)");
+  });
+
+  test("says which texts are too short", async () => {
+    const { code, err } = await place.run([
+      "calibrate",
+      "smollm2-135m",
+      "--texts",
+      texts[2]!,
+      "--threads",
+      "1",
+    ]);
+    expect(code).toBe(1);
+    expect(err).toMatch(/short\.txt has fewer than 2048 tokens and is left out/);
+    expect(err).toMatch(/error \(invalid_argument\): No text is long enough/);
+  });
+});
+
+describe("scholia bench", () => {
+  test("gives a row for each depth and mode, beside libllama", async () => {
+    const value = await place.json([
+      "bench",
+      ...small,
+      "--depths",
+      "256,1024",
+      "--budget",
+      "512",
+      "--repetitions",
+      "1",
+      "--decode-tokens",
+      "4",
+      "--peer",
+    ]);
+    const rows = z.array(benchRowSchema).parse(value);
+    expect(rows.map(({ what, mode, depth }) => `${what} ${mode} ${depth}`).sort()).toEqual([
+      "decode ab-sparse 1024",
+      "decode ab-sparse 256",
+      "decode dense 1024",
+      "decode dense 256",
+      "prefill dense 1024",
+      "prefill dense 256",
+    ]);
+    for (const row of rows) {
+      expect(row.ratio).toBeCloseTo(row.tokensPerSecond / row.peerTokensPerSecond!, 6);
+      expect(row.repetitions).toBe(1);
+    }
+    const bytes = (mode: string) =>
+      rows.find((row) => row.what === "decode" && row.depth === 1024 && row.mode === mode)!
+        .bytesPerToken!;
+    expect(bytes("ab-sparse")).toBeLessThan(bytes("dense") * 0.7);
+  });
+
+  test("refuses depths that the model does not hold", async () => {
+    const { code, err } = await place.run(["bench", ...small, "--depths", "8192"]);
+    expect(code).toBe(1);
+    expect(err).toContain("error (context_exceeded)");
+  });
+});
+
+describe("scholia models and doctor", () => {
+  test("list what is here", async () => {
+    const models = (await place.json(["models", "list"])) as ModelLine[];
+    expect(models.find(({ id }) => id === "smollm2-135m")).toMatchObject({ state: "ready" });
+    expect(models.filter(({ isDefault }) => isDefault)).toHaveLength(1);
+    const { out, code } = await place.run(["models", "get", "smollm2-135m"]);
+    expect(code).toBe(0);
+    expect(out.trim()).toMatch(/smollm2-135m\.gguf$/);
+    const unknown = await place.run(["models", "get", "no-such-model"]);
+    expect(unknown.err).toContain("error (model_unknown)");
+    expect(unknown.code).toBe(1);
+  });
+
+  test("say what works, and for what fails the remedy", async () => {
+    const lines = (await place.json(["doctor", ...small])) as CheckLine[];
+    const names = lines.map(({ name }) => name);
+    for (const name of [
+      "Node",
+      "Native engine",
+      "Libraries",
+      "Memory",
+      "Data folder",
+      "Model",
+      "Engine",
+      "CUDA",
+    ]) {
+      expect(names).toContain(name);
+    }
+    expect(lines.every(({ state }) => state !== "fails")).toBe(true);
+    expect(lines.find(({ name }) => name === "Engine")!.detail).toMatch(/on cpu/);
+    const broken = await place.write("broken.gguf", "GGUF, but not really");
+    const { code, out } = await place.run(["doctor", "--model", broken, "--json"]);
+    expect(code).toBe(1);
+    const failing = (JSON.parse(out) as CheckLine[]).filter(({ state }) => state === "fails");
+    expect(failing.length).toBeGreaterThan(0);
+    for (const line of failing) expect(line.remedy).toBeTruthy();
+  });
+
+  test("name a damaged profile among one's own", async () => {
+    await writeFile(join(place.data, "profiles", "zzz.json"), "{}");
+    const { out } = await place.run([
+      "doctor",
+      ...small,
+      "--profile",
+      join(place.data, "profiles", "zzz.json"),
+      "--json",
+    ]);
+    const line = (JSON.parse(out) as CheckLine[]).find(({ name }) => name === "Head profile");
+    expect(line).toMatchObject({ state: "fails" });
+  });
+});
