@@ -14,8 +14,8 @@ void JsQueue::post(Event event) {
   auto owned = std::make_unique<Event>(std::move(event));
   std::lock_guard lock(mutex_);
   if (closed_) return;
-  // Taken: run() frees it.
-  if (channel_.NonBlockingCall(owned.get()) == napi_ok) (void)owned.release();
+  Event* const given = owned.release();  // run() frees it, unless the channel is closing
+  if (channel_.NonBlockingCall(given) != napi_ok) owned.reset(given);
 }
 
 void JsQueue::hold(Napi::Env env) {
