@@ -5,6 +5,8 @@
 namespace scholia {
 namespace {
 
+constexpr int kBatchTokens = 512;  // libllama's own default for a physical batch
+
 struct BatchCloser {
   void operator()(llama_batch* batch) const {
     llama_batch_free(*batch);
@@ -24,9 +26,8 @@ Result<LibllamaPeer> LibllamaPeer::open(const std::string& model_path, const Opt
   }
   llama_context_params params = llama_context_default_params();
   params.n_ctx = static_cast<uint32_t>(options.context_tokens);
-  params.n_batch = static_cast<uint32_t>(options.batch_tokens);
-  params.n_ubatch = params.n_batch;
-  peer.batch_tokens_ = options.batch_tokens;
+  params.n_batch = kBatchTokens;
+  params.n_ubatch = kBatchTokens;
   params.n_threads = options.n_threads;
   params.n_threads_batch = options.n_threads;
   params.flash_attn_type =
@@ -42,10 +43,10 @@ Result<LibllamaPeer> LibllamaPeer::open(const std::string& model_path, const Opt
 
 Result<std::vector<float>> LibllamaPeer::prefill(std::span<const Token> tokens, bool all_logits) {
   const std::unique_ptr<llama_batch, BatchCloser> batch(
-      new llama_batch(llama_batch_init(batch_tokens_, 0, 1)));
+      new llama_batch(llama_batch_init(kBatchTokens, 0, 1)));
   std::vector<float> logits;
   for (size_t done = 0; done < tokens.size();) {
-    const int n = static_cast<int>(std::min<size_t>(batch_tokens_, tokens.size() - done));
+    const int n = static_cast<int>(std::min<size_t>(kBatchTokens, tokens.size() - done));
     batch->n_tokens = n;
     for (int i = 0; i < n; ++i) {
       const bool last = done + static_cast<size_t>(i) + 1 == tokens.size();

@@ -20,7 +20,6 @@ class LibllamaPeer {
     int n_threads = 1;
     int context_tokens = 4096;
     bool flash_attention = true;
-    int batch_tokens = 512;  // libllama's own default for a physical batch
   };
   static Result<LibllamaPeer> open(const std::string& model_path, const Options& options);
 
@@ -45,7 +44,6 @@ class LibllamaPeer {
   std::unique_ptr<llama_context, ContextCloser> context_;
   int n_vocab_ = 0;
   int n_tokens_ = 0;
-  int batch_tokens_ = 0;
 };
 
 }  // namespace scholia

@@ -203,7 +203,8 @@ class CpuBackend final : public Backend {
     ggml_tensor *q, *k, *v;
     if (weights_.is_packed()) {
       const PackedLayer& packed = weights_.packed_layers[layer];
-      ggml_tensor* x = graph.products.norm_and_quantise(ctx, hidden, w.attn_norm, hp_.rms_eps);
+      ggml_tensor* x = graph.products.norm_and_quantise(ctx, packed.wq.activations(), hidden,
+                                                         w.attn_norm, hp_.rms_eps);
       ggml_tensor* qkv = graph.products.multiply(
           ctx, {{&packed.wq, w.bq}, {&packed.wk, w.bk}, {&packed.wv, w.bv}}, x);
       const auto part = [&](int64_t first_head, int64_t n_heads) {
@@ -231,8 +232,9 @@ class CpuBackend final : public Backend {
     ggml_context* ctx = graph.context.get();
     const CpuLayer& w = weights_.layers[layer];
     if (weights_.is_packed()) {
-      return graph.products.multiply(ctx, {{&weights_.packed_layers[layer].wo, w.bo}},
-                                     graph.products.quantise(ctx, attended), hidden);
+      const PackedMatrix& wo = weights_.packed_layers[layer].wo;
+      ggml_tensor* x = graph.products.quantise(ctx, wo.activations(), attended);
+      return graph.products.multiply(ctx, {{&wo, w.bo}}, x, hidden);
     }
     return ggml_add(ctx, linear(ctx, w.wo, w.bo, attended), hidden);
   }
@@ -243,10 +245,11 @@ class CpuBackend final : public Backend {
     if (weights_.is_packed()) {
       const PackedLayer& packed = weights_.packed_layers[layer];
       CpuProducts& products = graph.products;
-      ggml_tensor* x = products.norm_and_quantise(ctx, hidden, w.ffn_norm, hp_.rms_eps);
+      ggml_tensor* x = products.norm_and_quantise(ctx, packed.ffn_gate.activations(), hidden,
+                                                  w.ffn_norm, hp_.rms_eps);
       ggml_tensor* gated = products.gated(ctx, packed.ffn_gate, packed.ffn_up, x);
-      return products.multiply(ctx, {{&packed.ffn_down, nullptr}}, products.quantise(ctx, gated),
-                               hidden);
+      ggml_tensor* y = products.quantise(ctx, packed.ffn_down.activations(), gated);
+      return products.multiply(ctx, {{&packed.ffn_down, nullptr}}, y, hidden);
     }
     ggml_tensor* x = norm(ctx, hidden, w.ffn_norm);
     ggml_tensor* gate = ggml_mul_mat(ctx, w.ffn_gate, x);
@@ -258,7 +261,8 @@ class CpuBackend final : public Backend {
     ggml_context* ctx = graph.context.get();
     if (weights_.is_packed()) {
       ggml_tensor* x =
-          graph.products.norm_and_quantise(ctx, hidden, weights_.output_norm, hp_.rms_eps);
+          graph.products.norm_and_quantise(ctx, weights_.packed_output->activations(), hidden,
+                                           weights_.output_norm, hp_.rms_eps);
       return graph.products.multiply(ctx, {{&*weights_.packed_output, nullptr}}, x);
     }
     return ggml_mul_mat(ctx, weights_.output, norm(ctx, hidden, weights_.output_norm));

@@ -49,27 +49,32 @@ ggml_tensor* custom(ggml_context* context, ggml_type type, int64_t ne0, int64_t 
 
 }  // namespace
 
-ggml_tensor* CpuProducts::quantise(ggml_context* context, ggml_tensor* x) {
+ggml_tensor* CpuProducts::quantise(ggml_context* context, ActivationKind kind, ggml_tensor* x) {
+  Node& node = add_node();
+  node.kind = kind;
   return custom(context, GGML_TYPE_I8, static_cast<int64_t>(activation_bytes(x->ne[0])), x->ne[1],
-                {x}, run_quantise, &add_node());
+                {x}, run_quantise, &node);
 }
 
-void CpuProducts::run_quantise(ggml_tensor* dst, int ith, int nth, void* /*node*/) {
+void CpuProducts::run_quantise(ggml_tensor* dst, int ith, int nth, void* node) {
+  const ActivationKind kind = static_cast<Node*>(node)->kind;
   const ggml_tensor* x = dst->src[0];
   for_my_columns(dst, ith, nth, [&](int64_t c) {
-    quantise_activations(column(x, c), x->ne[0], bytes(dst) + c * dst->ne[0]);
+    quantise_activations(kind, column(x, c), x->ne[0], bytes(dst) + c * dst->ne[0]);
   });
 }
 
-ggml_tensor* CpuProducts::norm_and_quantise(ggml_context* context, ggml_tensor* x,
-                                            ggml_tensor* weight, float eps) {
+ggml_tensor* CpuProducts::norm_and_quantise(ggml_context* context, ActivationKind kind,
+                                            ggml_tensor* x, ggml_tensor* weight, float eps) {
   Node& node = add_node();
+  node.kind = kind;
   node.eps = eps;
   return custom(context, GGML_TYPE_I8, static_cast<int64_t>(activation_bytes(x->ne[0])), x->ne[1],
                 {x, weight}, run_norm_and_quantise, &node);
 }
 
-void CpuProducts::run_norm_and_quantise(ggml_tensor* dst, int ith, int nth, void* node) {
+void CpuProducts::run_norm_and_quantise(ggml_tensor* dst, int ith, int nth, void* node_pointer) {
+  const Node& node = *static_cast<Node*>(node_pointer);
   const ggml_tensor* x = dst->src[0];
   const float* weight = floats(dst->src[1]);
   const auto n = static_cast<size_t>(x->ne[0]);
@@ -77,9 +82,9 @@ void CpuProducts::run_norm_and_quantise(ggml_tensor* dst, int ith, int nth, void
   for_my_columns(dst, ith, nth, [&](int64_t c) {
     const float* values = column(x, c);
     const float mean = static_cast<float>(sum_of_squares(values, n) / static_cast<double>(n));
-    const float scale = 1 / std::sqrt(mean + static_cast<Node*>(node)->eps);
+    const float scale = 1 / std::sqrt(mean + node.eps);
     for (size_t i = 0; i < n; ++i) normed[i] = values[i] * scale * weight[i];
-    quantise_activations(normed.data(), x->ne[0], bytes(dst) + c * dst->ne[0]);
+    quantise_activations(node.kind, normed.data(), x->ne[0], bytes(dst) + c * dst->ne[0]);
   });
 }
 

@@ -22,10 +22,10 @@ struct Product {
 class CpuProducts {
  public:
   // x [n, columns] f32 → records of activations.
-  ggml_tensor* quantise(ggml_context* context, ggml_tensor* x);
+  ggml_tensor* quantise(ggml_context* context, ActivationKind kind, ggml_tensor* x);
   // RMS norm over each column, times weight [n], then quantise.
-  ggml_tensor* norm_and_quantise(ggml_context* context, ggml_tensor* x, ggml_tensor* weight,
-                                 float eps);
+  ggml_tensor* norm_and_quantise(ggml_context* context, ActivationKind kind, ggml_tensor* x,
+                                 ggml_tensor* weight, float eps);
   // Products of the same activations, one below the other: [sum of n_out, columns]; plus residual
   // (same shape) when it is not null.
   ggml_tensor* multiply(ggml_context* context, std::vector<Product> products, ggml_tensor* records,
@@ -40,6 +40,7 @@ class CpuProducts {
  private:
   struct Node {
     std::vector<Product> products;
+    ActivationKind kind = ActivationKind::kQ8_0;
     float eps = 0;
     std::atomic<int> next{0};
   };

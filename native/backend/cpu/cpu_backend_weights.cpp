@@ -64,9 +64,18 @@ bool CpuWeights::all_fit(const GgufModel& model) {
     return weight != nullptr && PackedMatrix::fits(*weight);
   };
   if (!packed_matmul_available() || !fits(output_weight(model))) return false;
+  const auto activations = [&](int layer, const char* name) {
+    return packed_format(model.find(layer_weight(layer, name))->type)->activations;
+  };
   for (int layer = 0; layer < model.hyperparameters().n_layers; ++layer) {
     for (const char* name : kMatrices) {
       if (!fits(model.find(layer_weight(layer, name)))) return false;
+    }
+    // Products of the same activations are one node, so they must want them quantised alike.
+    if (activations(layer, "attn_q") != activations(layer, "attn_k") ||
+        activations(layer, "attn_q") != activations(layer, "attn_v") ||
+        activations(layer, "ffn_gate") != activations(layer, "ffn_up")) {
+      return false;
     }
   }
   return true;

@@ -170,14 +170,14 @@ size_t PackedFormat::block_bytes() const {
 
 std::optional<PackedFormat> packed_format(ggml_type type) {
   switch (type) {
-    case GGML_TYPE_Q4_0: return PackedFormat{4, 32, true, false, 8};
-    case GGML_TYPE_Q4_1: return PackedFormat{4, 32, false, true, 0};
-    case GGML_TYPE_Q5_0: return PackedFormat{5, 32, true, false, 16};
-    case GGML_TYPE_Q5_1: return PackedFormat{5, 32, false, true, 0};
-    case GGML_TYPE_Q8_0: return PackedFormat{8, 32, true, false, 128};
-    case GGML_TYPE_Q4_K: return PackedFormat{4, 32, false, true, 0};
-    case GGML_TYPE_Q5_K: return PackedFormat{5, 32, false, true, 0};
-    case GGML_TYPE_Q6_K: return PackedFormat{6, 16, false, false, 32};
+    case GGML_TYPE_Q4_0: return PackedFormat{4, 32, true, false, 8, ActivationKind::kQ8_0};
+    case GGML_TYPE_Q4_1: return PackedFormat{4, 32, false, true, 0, ActivationKind::kQ8_0};
+    case GGML_TYPE_Q5_0: return PackedFormat{5, 32, true, false, 16, ActivationKind::kQ8_0};
+    case GGML_TYPE_Q5_1: return PackedFormat{5, 32, false, true, 0, ActivationKind::kQ8_0};
+    case GGML_TYPE_Q8_0: return PackedFormat{8, 32, true, false, 128, ActivationKind::kQ8_0};
+    case GGML_TYPE_Q4_K: return PackedFormat{4, 32, false, true, 0, ActivationKind::kQ8_K};
+    case GGML_TYPE_Q5_K: return PackedFormat{5, 32, false, true, 0, ActivationKind::kQ8_K};
+    case GGML_TYPE_Q6_K: return PackedFormat{6, 16, false, false, 32, ActivationKind::kQ8_K};
     default: return std::nullopt;
   }
 }
@@ -187,12 +187,12 @@ size_t activation_bytes(int64_t n_in) {
   return (n + (n / 32 * 2 + n / 16) * sizeof(float) + 63) / 64 * 64;
 }
 
-void quantise_activations(const float* x, int64_t n_in, uint8_t* record) {
-  quantise_column_avx512(x, n_in, record);
+void quantise_activations(ActivationKind kind, const float* x, int64_t n_in, uint8_t* record) {
+  quantise_column_avx512(kind, x, n_in, record);
 }
 
 bool PackedMatrix::fits(const WeightView& weight) {
-  return packed_format(weight.type).has_value() && weight.shape[0] % 32 == 0 &&
+  return packed_format(weight.type).has_value() && weight.shape[0] % ggml_blck_size(weight.type) == 0 &&
          weight.shape[1] % kRows == 0;
 }
 

@@ -1,5 +1,6 @@
 // Matrix products of quantised weights with the processor's dot-product instructions (AVX-512 VNNI).
-// Weights are repacked once, without loss; activations are quantised to 8 bits per 32 as ggml does.
+// Weights are repacked once, without loss; activations are quantised to 8 bits with ggml's rounding,
+// so only the order of summation differs from ggml's products.
 // Where the processor or the type does not fit, the backend leaves the product to ggml.
 //
 // Every quantised type here is, per row and block of 32 (or 16) inputs: x = s * u - m, with u an
@@ -29,12 +30,16 @@ namespace scholia {
 // Does this processor have what the packed products need?
 bool packed_matmul_available();
 
+// How ggml quantises the activations that meet a weight type: Q8_0 (a scale per 32, rounded to f16)
+// for the types with blocks of 32, Q8_K (a scale per 256) for the K-quants.
+enum class ActivationKind : uint8_t { kQ8_0, kQ8_K };
+
 // Columns of activations, quantised. One record per column, of activation_bytes(n_in) bytes:
 //   int8 q[n_in]; f32 d[n_in / 32]; f32 sum32[n_in / 32]; f32 sum16[n_in / 16]
 // (sums of q over 32 and 16 inputs, exact integers), padded to 64 bytes.
 size_t activation_bytes(int64_t n_in);
 // One column: x [n_in].
-void quantise_activations(const float* x, int64_t n_in, uint8_t* record);
+void quantise_activations(ActivationKind kind, const float* x, int64_t n_in, uint8_t* record);
 
 // How one type is packed.
 struct PackedFormat {
@@ -43,6 +48,7 @@ struct PackedFormat {
   bool scales_f16;     // else f32
   bool has_offset;     // m is stored
   float offset_factor; // c, when it is not
+  ActivationKind activations;
   size_t block_bytes() const;  // of one panel's block
 };
 std::optional<PackedFormat> packed_format(ggml_type type);
@@ -55,6 +61,7 @@ class PackedMatrix {
   explicit PackedMatrix(const WeightView& weight);
   void pack(const WeightView& weight, int first_panel, int end_panel);
 
+  ActivationKind activations() const { return format_.activations; }
   int64_t n_in() const { return n_in_; }
   int64_t n_out() const { return n_out_; }
   int n_panels() const { return static_cast<int>(n_out_ / 16); }

@@ -144,21 +144,56 @@ void multiply_panel_avx512(const PanelProduct& product) {
   }
 }
 
-void quantise_column_avx512(const float* x, int64_t n_in, uint8_t* record) {
+namespace {
+
+float round_to_f16(float x) {
+  return _mm512_cvtss_f32(_mm512_cvtph_ps(
+      _mm512_cvtps_ph(_mm512_set1_ps(x), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)));
+}
+
+// The value of the largest magnitude, the first one of equals, with its sign.
+float signed_largest(const float* x, int n) {
+  float largest = 0, magnitude = 0;
+  __m512 magnitudes = _mm512_setzero_ps();
+  for (int i = 0; i < n; i += 16) {
+    magnitudes = _mm512_max_ps(magnitudes, _mm512_abs_ps(_mm512_loadu_ps(x + i)));
+  }
+  magnitude = _mm512_reduce_max_ps(magnitudes);
+  for (int i = 0; i < n; ++i) {
+    if (std::fabs(x[i]) == magnitude) {
+      largest = x[i];
+      break;
+    }
+  }
+  return largest;
+}
+
+}  // namespace
+
+void quantise_column_avx512(ActivationKind kind, const float* x, int64_t n_in, uint8_t* record) {
   auto* q = reinterpret_cast<int8_t*>(record);
   auto* d = reinterpret_cast<float*>(record + n_in);
   float* sum32 = d + n_in / 32;
   float* sum16 = sum32 + n_in / 32;
+  float inverse = 0, scale = 0;
   for (int64_t b = 0; b < n_in / 32; ++b) {
     const __m512 low = _mm512_loadu_ps(x + b * 32), high = _mm512_loadu_ps(x + b * 32 + 16);
-    const float largest =
-        _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high)));
-    const __m512 inverse = _mm512_set1_ps(largest == 0 ? 0 : 127 / largest);
-    const __m512i low_q = _mm512_cvtps_epi32(_mm512_mul_ps(low, inverse));
-    const __m512i high_q = _mm512_cvtps_epi32(_mm512_mul_ps(high, inverse));
+    if (kind == ActivationKind::kQ8_0) {
+      const float largest =
+          _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high)));
+      inverse = largest == 0 ? 0 : 127 / largest;
+      scale = round_to_f16(largest / 127);
+    } else if (b % 8 == 0) {
+      const float largest = signed_largest(x + b * 32, 256);
+      inverse = largest == 0 ? 0 : -127 / largest;
+      scale = largest == 0 ? 0 : 1 / inverse;
+    }
+    const __m512 factor = _mm512_set1_ps(inverse);
+    const __m512i low_q = _mm512_cvtps_epi32(_mm512_mul_ps(low, factor));
+    const __m512i high_q = _mm512_cvtps_epi32(_mm512_mul_ps(high, factor));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(q + b * 32), _mm512_cvtsepi32_epi8(low_q));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(q + b * 32 + 16), _mm512_cvtsepi32_epi8(high_q));
-    d[b] = largest / 127;
+    d[b] = scale;
     sum16[2 * b] = static_cast<float>(_mm512_reduce_add_epi32(low_q));
     sum16[2 * b + 1] = static_cast<float>(_mm512_reduce_add_epi32(high_q));
     sum32[b] = sum16[2 * b] + sum16[2 * b + 1];
@@ -173,7 +208,7 @@ namespace scholia {
 
 // Never called: packed_matmul_available() is false in such builds.
 void multiply_panel_avx512(const PanelProduct&) {}
-void quantise_column_avx512(const float*, int64_t, uint8_t*) {}
+void quantise_column_avx512(ActivationKind, const float*, int64_t, uint8_t*) {}
 
 }  // namespace scholia
 

@@ -19,6 +19,6 @@ struct PanelProduct {
 };
 
 void multiply_panel_avx512(const PanelProduct& product);
-void quantise_column_avx512(const float* x, int64_t n_in, uint8_t* record);
+void quantise_column_avx512(ActivationKind kind, const float* x, int64_t n_in, uint8_t* record);
 
 }  // namespace scholia
