@@ -4,7 +4,6 @@
 
 #include <fstream>
 #include <memory>
-#include <regex>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -20,10 +19,11 @@ std::vector<std::string> words_of_the_contract() {
   const std::string source = text.str();
   const size_t begin = source.find("engineErrorCodes = [");
   const std::string list = source.substr(begin, source.find(']', begin) - begin);
-  const std::regex word("\"([a-z_]+)\"");
   std::vector<std::string> words;
-  for (std::sregex_iterator match(list.begin(), list.end(), word), end; match != end; ++match) {
-    words.push_back((*match)[1]);
+  for (size_t open = list.find('"'); open != std::string::npos; open = list.find('"', open)) {
+    const size_t close = list.find('"', open + 1);
+    words.push_back(list.substr(open + 1, close - open - 1));
+    open = close + 1;
   }
   return words;
 }
