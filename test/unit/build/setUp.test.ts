@@ -19,7 +19,6 @@ import { duration } from "../../../build/report.js";
 import { essence, mustRun, run } from "../../../build/run.js";
 import { runStages } from "../../../build/stage.ts";
 import { hashFiles } from "../../../build/stamp.ts";
-import { needsDefaultModel } from "../../../build/start.ts";
 import { findProgram, needTools } from "../../../build/tools.ts";
 
 const root = join(import.meta.dirname, "../../..");
@@ -192,17 +191,6 @@ describe("stages", () => {
     expect(text).toMatch(/b .*FAILED/);
     expect(text).toMatch(/c .*not run/);
   });
-});
-
-test("a model is fetched beforehand only for commands that answer from the default one", () => {
-  expect(needsDefaultModel([])).toBe(true);
-  expect(needsDefaultModel(["ask", "a.pdf", "What?"])).toBe(true);
-  expect(needsDefaultModel(["chat", "a.pdf"])).toBe(true);
-  expect(needsDefaultModel(["ask", "a.pdf", "What?", "--model", "smollm2-135m"])).toBe(false);
-  expect(needsDefaultModel(["ask", "--model=x.gguf", "a.pdf", "What?"])).toBe(false);
-  expect(needsDefaultModel(["ask", "--help"])).toBe(false);
-  expect(needsDefaultModel(["--help"])).toBe(false);
-  expect(needsDefaultModel(["models", "list"])).toBe(false);
 });
 
 test("durations read well", () => {
