@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <ranges>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
@@ -40,7 +41,7 @@ struct FoundPage {
 }  // namespace
 
 struct KvCache::State {
-  State(const KvCacheConfig& cache_config, KvPages kv_pages, std::optional<RunStore> run_store)
+  State(const KvCacheConfig& cache_config, KvPages kv_pages, std::unique_ptr<RunStore> run_store)
       : config(cache_config),
         root(chain_root(cache_config.model_fingerprint, cache_config.chunk_tokens)),
         pages(std::move(kv_pages)),
@@ -63,7 +64,7 @@ struct KvCache::State {
   ChainHash root;
   KvPages pages;
   PagePool pool;
-  std::optional<RunStore> store;
+  std::unique_ptr<RunStore> store;  // null: nothing on disk
   std::unordered_map<SequenceId, Sequence> sequences;
   SequenceId next_id = 1;
 };
@@ -104,12 +105,12 @@ Result<std::unique_ptr<KvCache>> KvCache::create(const KvCacheConfig& config) {
   }
   Result<KvPages> pages = KvPages::reserve(config.shape, config.n_pages);
   if (!pages.ok()) return pages.error();
-  std::optional<RunStore> store;
+  std::unique_ptr<RunStore> store;
   if (!config.store_dir.empty()) {
     Result<RunStore> opened =
         RunStore::open(config.store_dir, config.shape, config.model_fingerprint);
     if (!opened.ok()) return opened.error();
-    store = std::move(opened.value());
+    store = std::make_unique<RunStore>(std::move(opened.value()));
   }
   auto state = std::make_unique<State>(config, std::move(pages.value()), std::move(store));
   return std::unique_ptr<KvCache>(new KvCache(std::move(state)));
@@ -155,7 +156,7 @@ void KvCache::release(SequenceId id) {
   if (found == state_->sequences.end()) return;
   // Last pages first: they are of no use without the ones before and make room before them.
   std::vector<PageId>& table = found->second.table;
-  for (auto page = table.rbegin(); page != table.rend(); ++page) state_->pool.release(*page);
+  for (const PageId page : std::views::reverse(table)) state_->pool.release(page);
   state_->sequences.erase(found);
 }
 

@@ -213,8 +213,11 @@ std::optional<uint64_t> read_span(int file, f16* layer, size_t elements,
   Checksum checksum;
   for (size_t i = 0; i < pages.size();) {
     size_t n = 1;
-    while (pages[i] && i + n < pages.size() && pages[i + n] == *pages[i] + PageId(n)) ++n;
-    f16* to = pages[i] ? layer + *pages[i] * elements : unwanted.data();
+    f16* to = unwanted.data();
+    if (const std::optional<PageId> page = pages[i]) {
+      to = layer + *page * elements;
+      while (i + n < pages.size() && pages[i + n] == PageId(*page + n)) ++n;
+    }
     if (!read_all(file, to, n * elements * sizeof(f16))) return std::nullopt;
     checksum.add(to, n * elements * sizeof(f16));
     i += n;
@@ -310,50 +313,68 @@ Status RunStore::save(const Run& run, const KvPages& kv, std::span<const PageId>
   const fs::space_info space = fs::space(dir_, failed);
   if (!failed && space.available < n_bytes) return no_room(dir_, n_bytes);
 
-  const int last_slots = (run.end - 1) % kKvPageTokens + 1;
-  std::vector<f16> padded;
-  std::vector<uint8_t> header = header_before_checksums(run);
-  for (size_t span = 0; span < n_spans(); ++span) {
-    const f16* layer = span % 2 == 0 ? kv.k(int(span / 2)) : kv.v(int(span / 2));
-    Checksum checksum;
-    visit_span(layer, shape_, pages, last_slots, padded,
-               [&](const f16* data, size_t n) { checksum.add(data, n); });
-    const uint64_t value = checksum.value();
-    add_bytes(header, &value, sizeof value);
-  }
-  header.resize(header_bytes(run) - sizeof(uint64_t));
-  const uint64_t header_checksum = XXH3_64bits(header.data(), header.size());
-  add_bytes(header, &header_checksum, sizeof header_checksum);
-
-  const std::string final_path = path(run);
-  const std::string unfinished = final_path + "." + std::to_string(process_id()) + "-" +
+  const std::string whole = path(run);
+  const std::string unfinished = whole + "." + std::to_string(process_id()) + "-" +
                                  std::to_string(reinterpret_cast<uintptr_t>(this)) +
                                  std::string(kUnfinishedEnding);
-  const int file = open_to_write(unfinished);
-  if (file < 0) return write_failed(dir_, n_bytes, errno);
-  bool written = write_all(file, header.data(), header.size());
-  for (size_t span = 0; span < n_spans() && written; ++span) {
-    const f16* layer = span % 2 == 0 ? kv.k(int(span / 2)) : kv.v(int(span / 2));
-    visit_span(layer, shape_, pages, last_slots, padded,
-               [&](const f16* data, size_t n) { written = written && write_all(file, data, n); });
-  }
-  written = written && flush_file(file);
-  int error_number = errno;
-  if (!close_file(file) && written) {
-    written = false;
-    error_number = errno;
-  }
-  if (written) {
-    fs::rename(unfinished, final_path, failed);
-    written = !failed;
+  int error_number = write(unfinished, run, kv, pages);
+  if (error_number == 0) {
+    fs::rename(unfinished, whole, failed);
     error_number = failed.value();
   }
-  if (!written) {
+  if (error_number != 0) {
     remove_file(unfinished);
     return write_failed(dir_, n_bytes, error_number);
   }
   flush_dir(dir_);
   return {};
+}
+
+// Calls visit(data, n_bytes) over all spans in file order; end_span after each.
+template <typename Visit, typename EndSpan>
+void RunStore::visit_spans(const Run& run, const KvPages& kv, std::span<const PageId> pages,
+                           const Visit& visit, const EndSpan& end_span) const {
+  const int last_slots = (run.end - 1) % kKvPageTokens + 1;
+  std::vector<f16> padded;
+  for (int layer = 0; layer < shape_.n_layers; ++layer) {
+    for (const f16* elements : {kv.k(layer), kv.v(layer)}) {
+      visit_span(elements, shape_, pages, last_slots, padded, visit);
+      end_span();
+    }
+  }
+}
+
+std::vector<uint8_t> RunStore::header(const Run& run, const KvPages& kv,
+                                      std::span<const PageId> pages) const {
+  std::vector<uint8_t> header = header_before_checksums(run);
+  Checksum checksum;
+  visit_spans(
+      run, kv, pages, [&](const f16* data, size_t n) { checksum.add(data, n); },
+      [&] {
+        const uint64_t value = checksum.value();
+        add_bytes(header, &value, sizeof value);
+        checksum = {};
+      });
+  header.resize(header_bytes(run) - sizeof(uint64_t));
+  const uint64_t header_checksum = XXH3_64bits(header.data(), header.size());
+  add_bytes(header, &header_checksum, sizeof header_checksum);
+  return header;
+}
+
+// Writes and flushes a whole file; returns errno, 0 for success.
+int RunStore::write(const std::string& file_path, const Run& run, const KvPages& kv,
+                    std::span<const PageId> pages) const {
+  const std::vector<uint8_t> head = header(run, kv, pages);
+  const int file = open_to_write(file_path);
+  if (file < 0) return errno;
+  bool written = write_all(file, head.data(), head.size());
+  visit_spans(
+      run, kv, pages,
+      [&](const f16* data, size_t n) { written = written && write_all(file, data, n); }, [] {});
+  written = written && flush_file(file);
+  const int error_number = written ? 0 : errno;
+  const bool closed = close_file(file);
+  return written && !closed ? errno : error_number;
 }
 
 // --- loading --------------------------------------------------------------------------------

@@ -58,8 +58,15 @@ class RunStore {
  private:
   RunStore(std::string dir, const KvShape& shape, std::string model_fingerprint);
   std::vector<uint8_t> header_before_checksums(const Run& run) const;
+  std::vector<uint8_t> header(const Run& run, const KvPages& kv,
+                              std::span<const PageId> pages) const;
   size_t header_bytes(const Run& run) const;
   uint64_t file_bytes(const Run& run) const;
+  template <typename Visit, typename EndSpan>
+  void visit_spans(const Run& run, const KvPages& kv, std::span<const PageId> pages,
+                   const Visit& visit, const EndSpan& end_span) const;
+  int write(const std::string& file_path, const Run& run, const KvPages& kv,
+            std::span<const PageId> pages) const;
   bool read(int file, const Run& run, KvPages& kv,
             std::span<const std::optional<PageId>> pages) const;
   size_t n_spans() const { return 2 * size_t(shape_.n_layers); }
