@@ -11,8 +11,8 @@ import type { Outcome } from "./stage.ts";
 import { buildEnvironment } from "./tools.ts";
 
 interface NativeBuild {
-  /** Folder under `native/build/`. */
-  folder: string;
+  /** Folder under `native/build/`; the addon's own when left out, whose objects serve both. */
+  folder?: string;
   /** For `-fsanitize=`. */
   sanitize?: string;
   /** Test programs to build and run. */
@@ -21,7 +21,6 @@ interface NativeBuild {
 
 /** All native tests, at full speed. */
 export const plainTests: NativeBuild = {
-  folder: "test",
   programs: ["scholia_tests", "engine_thread_tests"],
 };
 
@@ -54,16 +53,15 @@ export async function runNativeTests(build: NativeBuild): Promise<Outcome> {
 }
 
 async function compile(
-  { folder, sanitize, programs }: NativeBuild,
+  { folder = "", sanitize = "", programs }: NativeBuild,
   progress: (text: string) => void,
 ): Promise<void> {
   const env = await buildEnvironment();
   const to = join(nativeBuildDir, folder);
   const settings = [`-DSCHOLIA_LLAMA_DIR=${nativeDir()}`, "-DSCHOLIA_BUILD_TESTS=ON"];
-  settings.push(`-DSCHOLIA_SANITIZE=${sanitize ?? ""}`);
+  settings.push(`-DSCHOLIA_SANITIZE=${sanitize}`);
   const problem = "The native tests could not be built; the first error:";
   await mkdir(to, { recursive: true });
-  await rm(join(to, "CMakeCache.txt"), { force: true });
   await mustRun("cmake", ["-S", join(root, "native"), "-B", to, ...settings], { env, problem });
   const jobs = String(compilerJobs());
   const args = ["--build", to, "--parallel", jobs, "--target", ...programs];
@@ -78,7 +76,7 @@ interface GoogleTestReport {
   testsuites: { testsuite: { result: string }[] }[];
 }
 
-async function runProgram({ folder }: NativeBuild, program: string): Promise<Outcome> {
+async function runProgram({ folder = "" }: NativeBuild, program: string): Promise<Outcome> {
   const report = join(nativeBuildDir, folder, `${program}.json`);
   await rm(report, { force: true });
   const code = await show(join(nativeBuildDir, folder, program), [], {
