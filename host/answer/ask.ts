@@ -92,8 +92,12 @@ export async function ask(
     const inContext = await tokensInContext(engine, sequence, segment);
     const written = await write(engine, sequence, segment, question, sink, started);
     const sentences = sentencesOf(written.text);
-    const citations = citationsOf(written.text, sentences, document, written.attention, (page) =>
-      placeOfKvPage(segment, page),
+    const citations = citationsOf(
+      written.text,
+      sentences,
+      document,
+      written.attention,
+      (first, end) => placeOfKvPages(segment, first, end),
     );
     await enterInLibrary(engine, sequence, question.path, document, segment, dataDir);
     const answer: Answer = {
@@ -271,11 +275,11 @@ async function write(
   return { text: text.trimEnd(), report, attention, firstTokenSeconds, depth };
 }
 
-/** Characters of the document under a KV page; null where there are none. */
-function placeOfKvPage(segment: TokenizedSegment, kvPage: number): Span | null {
-  const first = kvPage * kvPageTokens;
-  const starts = segment.start.subarray(first, first + kvPageTokens).filter((at) => at >= 0);
-  const ends = segment.end.subarray(first, first + kvPageTokens).filter((at) => at >= 0);
+/** Characters of the document under the KV pages [first, end); null where there are none. */
+function placeOfKvPages(segment: TokenizedSegment, first: number, end: number): Span | null {
+  const [from, until] = [first * kvPageTokens, end * kvPageTokens];
+  const starts = segment.start.subarray(from, until).filter((at) => at >= 0);
+  const ends = segment.end.subarray(from, until).filter((at) => at >= 0);
   return starts.length === 0 ? null : { start: Math.min(...starts), end: Math.max(...ends) };
 }
 

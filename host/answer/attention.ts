@@ -20,11 +20,21 @@ export interface MassTrace {
   mass: Float32Array;
 }
 
-export interface AttendedPage {
-  kvPage: number;
-  /** How much more attention than the document's average. */
+/** Of all attention to the document; when less stands out, it is even. */
+const leastStanding = 0.01;
+
+/** A run of KV pages that stands out. */
+export interface AttendedPages {
+  /** KV pages [first, end). */
+  first: number;
+  end: number;
+  /** How many times the document's average KV page its best one stands out. */
   score: number;
 }
+
+/** A run reaches to both sides as far as this share of its best KV page, at most so many pages. */
+const runShare = 0.5;
+const runReach = 2;
 
 /** Mass per KV page of one step, mean over heads. */
 export function pageMasses(trace: MassTrace): Float32Array {
@@ -46,7 +56,6 @@ export function pageMasses(trace: MassTrace): Float32Array {
 export class AttentionMap {
   private readonly firstPage: number;
   private readonly endPage: number;
-  private readonly documentEnd: number;
   private steps = 0;
   /** Σ √mass over all steps, [pages] */
   private readonly roots: Float64Array;
@@ -57,7 +66,6 @@ export class AttentionMap {
   constructor(documentStart: number, documentEnd: number) {
     this.firstPage = Math.ceil(Math.max(documentStart, sinkTokens) / kvPageTokens);
     this.endPage = Math.ceil(documentEnd / kvPageTokens);
-    this.documentEnd = documentEnd;
     this.roots = new Float64Array(Math.max(0, this.endPage - this.firstPage));
   }
 
@@ -80,30 +88,44 @@ export class AttentionMap {
     }
   }
 
-  /** The KV pages that stand out while the characters [start, end) of the answer were written, best
-   * first.
+  /** Where in the document attention stands out while the characters [start, end) of the answer were
+   * written, best first; runs of KV pages that do not touch.
    *
    * A page that draws the same attention at every step says nothing: its steady part over the whole
-   * answer, (mean √mass)², is taken off. √ keeps a few strong steps from raising it. The rest is
-   * measured against the average page of the document. */
-  standOut(start: number, end: number, atMost: number, leastScore: number): AttendedPage[] {
+   * answer, (mean √mass)², is taken off. √ keeps a few strong steps from raising it, so that what an
+   * answer of a single sentence rests on stands out too. */
+  standOut(start: number, end: number, atMost: number, leastScore: number): AttendedPages[] {
     const within = this.stretches.filter(
       (stretch) => start <= stretch.start && stretch.start < end,
     );
     const steps = within.reduce((sum, stretch) => sum + stretch.steps, 0);
     if (steps === 0) return [];
-    let total = 0;
-    const standing = Float64Array.from(this.roots, (roots, page) => {
+    let all = 0;
+    const standing = [...this.roots].map((roots, page) => {
       const mean = within.reduce((sum, stretch) => sum + stretch.mass[page]!, 0) / steps;
-      total += mean;
+      all += mean;
       return Math.max(0, mean - (roots / this.steps) ** 2);
     });
-    const average = total / Math.max(1, this.documentEnd / kvPageTokens - this.firstPage);
-    if (!(average > 0)) return [];
-    return [...standing]
-      .map((mass, page) => ({ kvPage: this.firstPage + page, score: mass / average }))
-      .filter(({ score }) => score >= leastScore)
-      .sort((a, b) => b.score - a.score || a.kvPage - b.kvPage)
-      .slice(0, atMost);
+    const total = standing.reduce((sum, mass) => sum + mass, 0);
+    if (!(total > leastStanding * all)) return [];
+    const scores = standing.map((mass) => (mass / total) * standing.length);
+    const best = scores.map((_score, page) => page).filter((page) => scores[page]! >= leastScore);
+    best.sort((a, b) => scores[b]! - scores[a]! || a - b);
+    const runs: AttendedPages[] = [];
+    for (const page of best) {
+      if (runs.length === atMost) break;
+      const run = this.runAround(page, scores);
+      if (runs.every((other) => run.end < other.first || other.end < run.first)) runs.push(run);
+    }
+    return runs;
+  }
+
+  private runAround(page: number, scores: number[]): AttendedPages {
+    const least = runShare * scores[page]!;
+    let first = page;
+    while (page - first < runReach && (scores[first - 1] ?? 0) >= least) first--;
+    let end = page + 1;
+    while (end - page <= runReach && (scores[end] ?? 0) >= least) end++;
+    return { first: this.firstPage + first, end: this.firstPage + end, score: scores[page]! };
   }
 }

@@ -96,7 +96,7 @@ export function usePlace(): Place {
     async runFiles() {
       const folder = join(place.data, "reads");
       const names = await readdir(folder, { recursive: true }).catch(() => [] as string[]);
-      return names.filter((name) => !/\.tmp|\.partial/.test(name) && name.includes("/")).sort();
+      return names.filter((name) => name.endsWith(".kv")).sort();
     },
   };
 }
