@@ -289,6 +289,83 @@ TEST(KvStore, FilesAreTheReadersOwn) {
   EXPECT_EQ(fs::status(dir.files().at(0)).permissions() & others, fs::perms::none);
 }
 
+// --- as documented (docs/kv_files.md) ---------------------------------------------------------
+
+std::vector<Token> ascending(int begin, int end) {
+  std::vector<Token> tokens;
+  for (int token = begin; token < end; ++token) tokens.push_back(token);
+  return tokens;
+}
+
+TEST(KvStore, NamesAreAsDocumented) {
+  // From an independent program that follows the document.
+  const auto cache = make_cache(40);
+  SequenceId id = cache->create_sequence();
+  EXPECT_EQ(to_hex(cache->chain(id)),
+            "d975b32e78e78ec9d384552afbfb259ccdb201508aa921c196413173dfb1609d");
+  Expected expected;
+  ASSERT_TRUE(prefill(*cache, id, expected, ascending(0, 20)).status.ok());
+  EXPECT_EQ(to_hex(cache->chain(id)),
+            "e33a629d41e12f5f982627346c53ca8766e8469fc96694d2d32898e927ea179a");
+  ASSERT_TRUE(generate(*cache, id, expected, kSparseText, ascending(20, 32)).ok());
+  EXPECT_EQ(to_hex(cache->chain(id)),
+            "b1b2b3d083fffe97a60ef8457106c11d9047ab58eea92500581dc75f27fe491f");
+  id = cache->create_sequence();
+  expected = {};
+  ASSERT_TRUE(prefill(*cache, id, expected, ascending(0, 64)).status.ok());
+  EXPECT_EQ(to_hex(cache->chain(id)),
+            "b19de53aa9942fad5f5676888549400e49752170b732e957afc842f951568de9");
+}
+
+TEST(KvStore, TheFileIsAsDocumented) {
+  const TestDir dir;
+  const auto cache = make_cache(100, dir.path());
+  const SequenceId id = cache->create_sequence();
+  Expected expected;
+  ASSERT_TRUE(prefill(*cache, id, expected, text(1050), true).status.ok());
+  const auto files = cache->stored_runs(id);
+  ASSERT_EQ(files.size(), 2U);
+  EXPECT_EQ(fs::path(files[1]).filename().string(), to_hex(cache->chain(id)) + ".kv");
+  const std::vector<uint8_t> bytes = bytes_of(files[1]);  // tokens 1,024 to 1,049
+  const auto u32 = [&](size_t offset) {
+    uint32_t value;
+    std::memcpy(&value, bytes.data() + offset, sizeof value);
+    return value;
+  };
+  EXPECT_EQ(std::string(bytes.begin(), bytes.begin() + 8), "SCHOLIKV");
+  EXPECT_EQ(u32(8), 1U);
+  EXPECT_EQ(u32(12), 4096U);
+  EXPECT_EQ(std::string(bytes.begin() + 16, bytes.begin() + 24), std::string("f16\0\0\0\0\0", 8));
+  const uint32_t fields[] = {2, 2, 4, 16, uint32_t(kChunk), 1024, 26, 1, 64, 4};
+  for (size_t i = 0; i < std::size(fields); ++i) EXPECT_EQ(u32(24 + 4 * i), fields[i]) << i;
+  const std::vector<uint8_t> before = bytes_of(files[0]);
+  EXPECT_TRUE(std::equal(before.begin() + 96, before.begin() + 128, bytes.begin() + 64))
+      << "the run before ends where this one begins";
+  const ChainHash name = cache->chain(id);
+  EXPECT_TRUE(std::equal(name.begin(), name.end(), bytes.begin() + 96));
+  EXPECT_EQ(std::string(bytes.begin() + 128, bytes.begin() + 192), std::string(64, 'f'));
+  const uint32_t piece[] = {0, 1050, 0, 0, 0, 0};
+  for (size_t i = 0; i < std::size(piece); ++i) EXPECT_EQ(u32(192 + 4 * i), piece[i]) << i;
+  for (size_t i = 0; i < 26; ++i) EXPECT_EQ(Token(u32(216 + 4 * i)), expected.tokens[1024 + i]);
+  // [layer][K, V][page][kv_head][slot][d]; the last page's six slots beyond the end are zero.
+  size_t offset = 4096;
+  for (int layer = 0; layer < 2; ++layer) {
+    for (int side = 0; side < 2; ++side) {
+      for (int row = 0; row < 2 * 2 * 16; ++row) {
+        const int position = 1024 + row / 32 * 16 + row % 16;
+        const int kv_head = row / 16 % 2;
+        for (int d = 0; d < 4; ++d, offset += 2) {
+          const f16 element = position < 1050 ? kv_element(expected.states[size_t(position)], layer,
+                                                           side, kv_head, d)
+                                              : f16(0);
+          ASSERT_EQ(bytes.at(offset) | bytes.at(offset + 1) << 8, element) << offset;
+        }
+      }
+    }
+  }
+  EXPECT_EQ(offset, bytes.size());
+}
+
 // --- broken files ---------------------------------------------------------------------------
 
 TEST(KvStore, EveryFlippedByteIsNoticed) {
