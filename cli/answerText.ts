@@ -66,6 +66,7 @@ export function certificateText(answer: Answer, terminal: Pick<Terminal, "style"
     `  ${readingText(answer)}`,
     `  ${prefillText(timing)}`,
     `  ${decodeText(timing)}`,
+    `  ${answer.model.name} on ${answer.model.device}.`,
     "",
   ].join("\n");
 }

@@ -89,11 +89,11 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
     ),
   );
 
-  addAnswerOptions(add("chat <file>", "ask one question after the other"))
+  addAnswerOptions(add("chat [file]", "ask one question after the other"))
     .option("--chat <id>", "continue this chat")
     .action(
       runs<AnswerOptions & { chat?: string }>((shell, [file], options) =>
-        chat(shell, file!, options),
+        chat(shell, file, options),
       ),
     );
 

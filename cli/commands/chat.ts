@@ -14,10 +14,11 @@ Ctrl+C stops an answer; at the prompt, twice leaves.
 /** Questions about one document, one after the other. */
 export async function chat(
   shell: Shell,
-  file: string,
+  given: string | undefined,
   options: AnswerOptions & { chat?: string },
 ): Promise<number> {
   const { terminal } = shell;
+  const file = given ?? (await askForFile());
   const path = resolve(file);
   const { chatId, turns } = await shell.expect(
     shell.client.request("chat.open", {
@@ -57,6 +58,17 @@ export async function chat(
     }
   }
   return failures > 0 && !isTerminal ? exitCodes.error : exitCodes.ok;
+}
+
+/** @throws ScholiaError `usage` when there is nobody to ask. */
+async function askForFile(): Promise<string> {
+  if (process.stdin.isTTY !== true) {
+    throw new ScholiaError("usage", "Which document? scholia chat FILE, or npm start -- FILE.");
+  }
+  const lines = createInterface({ input: process.stdin, output: process.stderr });
+  const file = await lines.question("Document (PDF, Markdown or text): ");
+  lines.close();
+  return file.trim();
 }
 
 /** Lines from the keyboard or a pipe. */

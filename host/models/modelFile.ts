@@ -11,7 +11,7 @@ export interface ModelFile {
   path: string;
   /** The catalog's entry; null for a file of the person's own. */
   entry: Model | null;
-  /** Why this one, when none was named. */
+  /** Why this one is fetched, when none was named. */
   reason: string | null;
 }
 
@@ -29,8 +29,9 @@ export async function modelFile(
   options: ModelFileOptions,
 ): Promise<ModelFile> {
   if (name === undefined) {
-    const { model, reason } = await defaultModel();
-    return { path: await catalogFile(model, options), entry: model, reason };
+    const { model, downloaded, reason } = await defaultModel();
+    const path = await catalogFile(model, options);
+    return { path, entry: model, reason: downloaded ? null : reason };
   }
   const known = catalog.models.find(({ id }) => id === name);
   if (known !== undefined) {

@@ -73,6 +73,12 @@ describe("scholia chat", () => {
     expect(out).toContain("nothing was cut");
   });
 
+  test("needs a document", async () => {
+    const { code, err } = await place.run(["chat", ...small]);
+    expect(code).toBe(2);
+    expect(err).toContain("error (usage): Which document?");
+  });
+
   test("says when there is no such chat", async () => {
     const { code, err } = await place.run(["chat", file, "--chat", "00000000", ...small]);
     expect(code).toBe(1);

@@ -20,7 +20,7 @@ describe("scholia calibrate", () => {
       "--texts",
       ...texts,
       "--context",
-      "3072",
+      "2048",
       "--budget",
       "512",
       "--threads",
@@ -31,19 +31,13 @@ describe("scholia calibrate", () => {
   beforeAll(async () => {
     texts = [
       await place.write("one.txt", textWith([], 3000, 21)),
-      await place.write("two.txt", textWith([], 3000, 22)),
       await place.write("short.txt", textWith([], 50, 23)),
     ];
   });
 
   test("measures the heads and writes a profile that is better at the same bytes", async () => {
     const report = await calibrate();
-    expect(report.texts.map(({ kind }) => kind)).toEqual([
-      "given",
-      "retrieval",
-      "given",
-      "retrieval",
-    ]);
+    expect(report.texts.map(({ kind }) => kind)).toEqual(["given", "retrieval"]);
     expect(report.texts.every(({ reused }) => !reused)).toBe(true);
     expect(report.bytesPerToken).toBeLessThanOrEqual(report.uniformBytesPerToken);
     expect(report.outputError).toBeLessThan(report.uniformOutputError);
@@ -55,8 +49,8 @@ describe("scholia calibrate", () => {
       1,
     );
     const profile = parseHeadProfile(await readFile(report.path, "utf8"), report.path);
-    expect(profile.reference).toEqual({ contextTokens: 3072, budgetTokens: 512 });
-    expect(profile.texts).toHaveLength(4);
+    expect(profile.reference).toEqual({ contextTokens: 2048, budgetTokens: 512 });
+    expect(profile.texts).toHaveLength(2);
   });
 
   test("does not measure again what it has measured, and comes to the same", async () => {
@@ -116,7 +110,7 @@ describe("scholia calibrate", () => {
       "calibrate",
       "smollm2-135m",
       "--texts",
-      texts[2]!,
+      texts[1]!,
       "--threads",
       "1",
     ]);

@@ -70,6 +70,7 @@ describe("the certificate", () => {
         "  AB-Sparse, 2,048 tokens per head (qwen); 27.2 MB read per token (8.0 % of dense 338 MB).",
         "  Read 27,560 tokens in 150 s (184/s).",
         "  Answer of 64 tokens at 28.1/s, depth 27,650; first token after 151 s.",
+        "  m on cpu.",
         "",
       ].join("\n"),
     );
