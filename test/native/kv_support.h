@@ -8,6 +8,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <span>
@@ -200,9 +201,10 @@ class TestDir {
  public:
   TestDir() {
     const auto* test = testing::UnitTest::GetInstance()->current_test_info();
-    path_ = std::filesystem::path(testing::TempDir()) /
-            ("scholia_" + std::string(test->test_suite_name()) + "_" + test->name() + "_" +
-             std::to_string(reinterpret_cast<uintptr_t>(this)));
+    std::string name = std::string(test->test_suite_name()) + "_" + test->name() + "_" +
+                       std::to_string(reinterpret_cast<uintptr_t>(this));
+    std::replace(name.begin(), name.end(), '/', '_');  // of tests with parameters
+    path_ = std::filesystem::path(testing::TempDir()) / ("scholia_" + name);
     std::filesystem::remove_all(path_);
   }
   ~TestDir() { std::filesystem::remove_all(path_); }
