@@ -19,14 +19,29 @@ namespace {
 constexpr ggml_type kTypes[] = {GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1,
                                 GGML_TYPE_Q8_0, GGML_TYPE_Q4_K, GGML_TYPE_Q5_K, GGML_TYPE_Q6_K};
 
-class CpuMatmul : public testing::TestWithParam<ggml_type> {
+constexpr const char* kVariants[] = {"avx512", "avxvnni", "avx2"};
+
+// Every type with every instruction set; skipped where the processor lacks it.
+class CpuMatmul : public testing::TestWithParam<std::tuple<ggml_type, const char*>> {
  protected:
   void SetUp() override {
-    if (!packed_matmul_available()) GTEST_SKIP() << "this processor multiplies through ggml";
+    if (!force_cpu_matmul_variant(variant())) {
+      GTEST_SKIP() << "this processor has no " << variant();
+    }
   }
+  void TearDown() override { force_cpu_matmul_variant(chosen_.c_str()); }
+  static ggml_type type() { return std::get<0>(GetParam()); }
+  static const char* variant() { return std::get<1>(GetParam()); }
+
+ private:
+  const std::string chosen_ = cpu_matmul_variant();
 };
-INSTANTIATE_TEST_SUITE_P(Types, CpuMatmul, testing::ValuesIn(kTypes),
-                         [](const auto& info) { return std::string(ggml_type_name(info.param)); });
+INSTANTIATE_TEST_SUITE_P(Types, CpuMatmul,
+                         testing::Combine(testing::ValuesIn(kTypes), testing::ValuesIn(kVariants)),
+                         [](const auto& info) {
+                           return std::string(ggml_type_name(std::get<0>(info.param))) + "_" +
+                                  std::get<1>(info.param);
+                         });
 
 // A matrix of the type, quantised by ggml from rows whose blocks differ in size and mean.
 struct Matrix {
@@ -112,12 +127,12 @@ constexpr double kRounding = 2e-6;
 
 TEST_P(CpuMatmul, MultipliesLikeTheScalarSum) {
   uint32_t seed = 6000;
-  for (int64_t n_in : lengths(GetParam())) {
+  for (int64_t n_in : lengths(type())) {
     for (int n_columns : {1, 2, 3, 4, 5, 11, 12, 13, 25, 97}) {
       const int64_t n_out = n_in > 1000 ? 16 : 48;
       SCOPED_TRACE(testing::Message() << n_in << " to " << n_out << ", columns " << n_columns);
       Random random(seed++);
-      const Matrix matrix(random, GetParam(), n_in, n_out);
+      const Matrix matrix(random, type(), n_in, n_out);
       const PackedMatrix ours = packed(matrix);
       const std::vector<float> x = activations(random, n_columns, n_in);
       const std::vector<uint8_t> records = quantised(ours, x, n_columns);
@@ -161,15 +176,15 @@ TEST_P(CpuMatmul, AgreesWithGgml) {
   auto cpu = GgmlCpu::open(1);
   ASSERT_TRUE(cpu.ok()) << cpu.error().message;
   uint32_t seed = 6100;
-  for (int64_t n_in : lengths(GetParam())) {
+  for (int64_t n_in : lengths(type())) {
     for (int n_columns : {1, 7, 40}) {
       Random random(seed++);
       const int64_t n_out = 64;
-      const Matrix matrix(random, GetParam(), n_in, n_out);
+      const Matrix matrix(random, type(), n_in, n_out);
       const std::vector<float> x = activations(random, n_columns, n_in);
 
       ggml_context* context = ggml_init({size_t(1) << 20, nullptr, true});
-      ggml_tensor* weights = ggml_new_tensor_2d(context, GetParam(), n_in, n_out);
+      ggml_tensor* weights = ggml_new_tensor_2d(context, type(), n_in, n_out);
       ggml_tensor* columns = ggml_new_tensor_2d(context, GGML_TYPE_F32, n_in, n_columns);
       ggml_tensor* product = ggml_mul_mat(context, weights, columns);
       ggml_cgraph* graph = ggml_new_graph(context);
@@ -192,7 +207,7 @@ TEST_P(CpuMatmul, AgreesWithGgml) {
             magnitudes += std::fabs(double(x[c * n_in + i]) * matrix.values[row * n_in + i]);
           }
           ASSERT_NEAR(got[c * n_out + row], theirs[c * n_out + row],
-                      difference_from_ggml(GetParam()) * magnitudes + 1e-30)
+                      difference_from_ggml(type()) * magnitudes + 1e-30)
               << n_in << " inputs, column " << c << " of " << n_columns << ", row " << row;
         }
       }
@@ -205,9 +220,9 @@ TEST_P(CpuMatmul, AgreesWithGgml) {
 // A column's bits depend on its own activations, not on its neighbours; a panel's not on the range.
 TEST_P(CpuMatmul, NeitherColumnsNorPanelsTouchEachOther) {
   Random random(6200);
-  const int64_t n_in = lengths(GetParam()).back(), n_out = 80;
+  const int64_t n_in = lengths(type()).back(), n_out = 80;
   const int n_columns = 101;
-  const Matrix matrix(random, GetParam(), n_in, n_out);
+  const Matrix matrix(random, type(), n_in, n_out);
   const PackedMatrix ours = packed(matrix);
   const std::vector<float> x = activations(random, n_columns, n_in);
   const std::vector<uint8_t> records = quantised(ours, x, n_columns);
@@ -229,8 +244,8 @@ TEST_P(CpuMatmul, NeitherColumnsNorPanelsTouchEachOther) {
 
 TEST_P(CpuMatmul, PacksInAnyOrder) {
   Random random(6300);
-  const int64_t n_in = lengths(GetParam()).front(), n_out = 64;
-  const Matrix matrix(random, GetParam(), n_in, n_out);
+  const int64_t n_in = lengths(type()).front(), n_out = 64;
+  const Matrix matrix(random, type(), n_in, n_out);
   const PackedMatrix whole = packed(matrix);
   PackedMatrix parts(matrix.view);
   parts.pack(matrix.view, 3, 4);
@@ -242,6 +257,69 @@ TEST_P(CpuMatmul, PacksInAnyOrder) {
   whole.multiply(records.data(), 1, 0, 4, a.data(), n_out);
   parts.multiply(records.data(), 1, 0, 4, b.data(), n_out);
   EXPECT_TRUE(same_bits(a, b));
+}
+
+// The largest u against the largest q, where sums of 16 bits would overflow first.
+TEST_P(CpuMatmul, TheLargestValuesDoNotOverflow) {
+  Random random(6350);
+  const int64_t n_in = lengths(type()).front(), n_out = 16;
+  Matrix matrix(random, type(), n_in, n_out);
+  const size_t block_bytes = ggml_type_size(type());
+  for (size_t at = 0; at < matrix.bytes.size(); at += block_bytes) {
+    uint8_t* block = matrix.bytes.data() + at;
+    const auto put_f16 = [&](size_t offset, float x) {
+      const f16 half = reference::f16_from_f32(x);
+      std::memcpy(block + offset, &half, sizeof(half));
+    };
+    std::memset(block, type() == GGML_TYPE_Q8_0 ? 0x80 : 0xFF, block_bytes);  // int8 -128, or ones
+    if (type() == GGML_TYPE_Q6_K) {
+      std::memset(block + 192, 1, 16);
+      put_f16(208, 1);
+    } else {
+      put_f16(0, 1);
+    }
+    if (ggml_blck_size(type()) == 32 && packed_format(type())->has_offset) put_f16(2, -1);
+    if (type() == GGML_TYPE_Q4_K || type() == GGML_TYPE_Q5_K) put_f16(2, 1);
+  }
+  for (int64_t row = 0; row < n_out; row++) {
+    ggml_get_type_traits(type())->to_float(matrix.bytes.data() + row * ggml_row_size(type(), n_in),
+                                           matrix.values.data() + row * n_in, n_in);
+  }
+  const PackedMatrix ours = packed(matrix);
+  for (float sign : {1.0F, -1.0F}) {
+    const std::vector<float> x(n_in * 5, sign * 127);
+    const std::vector<uint8_t> records = quantised(ours, x, 5);
+    std::vector<float> got(5 * n_out);
+    ours.multiply(records.data(), 5, 0, 1, got.data(), n_out);
+    for (int i = 0; i < 5 * n_out; i++) {
+      double want = 0;
+      for (int64_t k = 0; k < n_in; k++) want += 127.0 * sign * matrix.values[k];
+      ASSERT_NEAR(got[i], want, 1e-6 * std::fabs(want)) << i;
+    }
+  }
+}
+
+// Sums of integers are exact and floats are added in one order, so the instruction set does not
+// show.
+TEST(CpuMatmulVariants, GiveTheSameBits) {
+  const std::string chosen = cpu_matmul_variant();
+  for (ggml_type type : kTypes) {
+    std::vector<float> first;
+    for (const char* variant : kVariants) {
+      if (!force_cpu_matmul_variant(variant)) continue;
+      Random random(6400);
+      const int64_t n_in = lengths(type).back();
+      const Matrix matrix(random, type, n_in, 32);
+      const PackedMatrix ours = packed(matrix);
+      const std::vector<float> x = activations(random, 17, n_in);
+      const std::vector<uint8_t> records = quantised(ours, x, 17);
+      std::vector<float> got(17 * 32);
+      ours.multiply(records.data(), 17, 0, 2, got.data(), 32);
+      if (first.empty()) first = got;
+      EXPECT_TRUE(same_bits(got, first)) << ggml_type_name(type) << ", " << variant;
+    }
+  }
+  force_cpu_matmul_variant(chosen.c_str());
 }
 
 TEST(CpuMatmulFits, RefusesWhatItCannotPack) {

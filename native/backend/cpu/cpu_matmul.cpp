@@ -1,16 +1,24 @@
 #include "backend/cpu/cpu_matmul.h"
 
+#include <algorithm>
 #include <cstring>
 
-#include "backend/cpu/cpu_matmul_kernels.h"
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <cpuid.h>
+#endif
+
+#include "backend/cpu/cpu_matmul_table.h"
 
 namespace scholia {
 namespace {
 
 constexpr int kRows = 16;   // of a panel: the lanes of a 512-bit register
 constexpr int kGroup = 4;   // inputs that one dot-product instruction takes
-// Columns are multiplied in runs that stay in the second-level cache while the panels pass by.
-constexpr int kColumnRun = 96;
+// Columns are multiplied in runs whose activations stay in the second-level cache while the panels
+// pass by. (Cutting the inputs into chunks too, so that a panel's chunk stays in the first-level
+// cache, was slower: the sums are stored and loaded once more for each.)
+constexpr size_t kRunBytes = size_t(384) << 10;
+constexpr int kRunMultiple = 12;
 
 float f16_to_f32(const uint8_t* bytes) {
   ggml_fp16_t half;
@@ -153,14 +161,65 @@ void put_row(const PackedFormat& format, uint8_t* bits, int row, const uint8_t* 
 
 }  // namespace
 
-bool packed_matmul_available() {
+namespace {
+
+bool processor_has_avx2() {
 #if defined(__x86_64__) && defined(__GNUC__)
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-         __builtin_cpu_supports("avx512vnni");
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+         __builtin_cpu_supports("f16c");
 #else
   return false;
 #endif
+}
+
+bool processor_has_avxvnni() {
+#if defined(__x86_64__) && defined(__GNUC__)
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  constexpr unsigned kBit = 1U << 4;  // AVX-VNNI in EAX of leaf 7, sub-leaf 1
+  return processor_has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & kBit) != 0;
+#else
+  return false;
+#endif
+}
+
+bool processor_has_avx512() {
+#if defined(__x86_64__) && defined(__GNUC__)
+  return processor_has_avx2() && __builtin_cpu_supports("avx512f") &&
+         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+#else
+  return false;
+#endif
+}
+
+// Best first.
+const CpuMatmulTable* find_table(const char* name) {
+  const CpuMatmulTable* const candidates[] = {
+      processor_has_avx512() ? avx512_cpu_matmul() : nullptr,
+      processor_has_avxvnni() ? avxvnni_cpu_matmul() : nullptr,
+      processor_has_avx2() ? avx2_cpu_matmul() : nullptr,
+  };
+  for (const CpuMatmulTable* table : candidates) {
+    if (table != nullptr && (name == nullptr || std::strcmp(table->name, name) == 0)) return table;
+  }
+  return nullptr;
+}
+
+const CpuMatmulTable*& table() {
+  static const CpuMatmulTable* chosen = find_table(nullptr);
+  return chosen;
+}
+
+}  // namespace
+
+bool packed_matmul_available() { return table() != nullptr; }
+
+const char* cpu_matmul_variant() { return table() != nullptr ? table()->name : "none"; }
+
+bool force_cpu_matmul_variant(const char* name) {
+  const CpuMatmulTable* found = find_table(name);
+  if (found != nullptr) table() = found;
+  return found != nullptr;
 }
 
 size_t PackedFormat::block_bytes() const {
@@ -170,25 +229,24 @@ size_t PackedFormat::block_bytes() const {
 
 std::optional<PackedFormat> packed_format(ggml_type type) {
   switch (type) {
-    case GGML_TYPE_Q4_0: return PackedFormat{4, 32, true, false, 8, ActivationKind::kQ8_0};
-    case GGML_TYPE_Q4_1: return PackedFormat{4, 32, false, true, 0, ActivationKind::kQ8_0};
-    case GGML_TYPE_Q5_0: return PackedFormat{5, 32, true, false, 16, ActivationKind::kQ8_0};
-    case GGML_TYPE_Q5_1: return PackedFormat{5, 32, false, true, 0, ActivationKind::kQ8_0};
-    case GGML_TYPE_Q8_0: return PackedFormat{8, 32, true, false, 128, ActivationKind::kQ8_0};
-    case GGML_TYPE_Q4_K: return PackedFormat{4, 32, false, true, 0, ActivationKind::kQ8_K};
-    case GGML_TYPE_Q5_K: return PackedFormat{5, 32, false, true, 0, ActivationKind::kQ8_K};
-    case GGML_TYPE_Q6_K: return PackedFormat{6, 16, false, false, 32, ActivationKind::kQ8_K};
+    case GGML_TYPE_Q4_0: return PackedFormat{4, 32, true, false, ActivationKind::kQ8_0};
+    case GGML_TYPE_Q4_1: return PackedFormat{4, 32, false, true, ActivationKind::kQ8_0};
+    case GGML_TYPE_Q5_0: return PackedFormat{5, 32, true, false, ActivationKind::kQ8_0};
+    case GGML_TYPE_Q5_1: return PackedFormat{5, 32, false, true, ActivationKind::kQ8_0};
+    case GGML_TYPE_Q8_0: return PackedFormat{8, 32, true, false, ActivationKind::kQ8_0};
+    case GGML_TYPE_Q4_K: return PackedFormat{4, 32, false, true, ActivationKind::kQ8_K};
+    case GGML_TYPE_Q5_K: return PackedFormat{5, 32, false, true, ActivationKind::kQ8_K};
+    case GGML_TYPE_Q6_K: return PackedFormat{6, 16, false, false, ActivationKind::kQ8_K};
     default: return std::nullopt;
   }
 }
 
 size_t activation_bytes(int64_t n_in) {
-  const auto n = static_cast<size_t>(n_in);
-  return (n + (n / 32 * 2 + n / 16) * sizeof(float) + 63) / 64 * 64;
+  return (static_cast<size_t>(n_in / 32) * sizeof(ActivationBlock) + 63) / 64 * 64;
 }
 
 void quantise_activations(ActivationKind kind, const float* x, int64_t n_in, uint8_t* record) {
-  quantise_column_avx512(kind, x, n_in, record);
+  table()->quantise_column(kind, x, n_in, reinterpret_cast<ActivationBlock*>(record));
 }
 
 bool PackedMatrix::fits(const WeightView& weight) {
@@ -230,13 +288,16 @@ void PackedMatrix::pack(const WeightView& weight, int first_panel, int end_panel
 void PackedMatrix::multiply(const uint8_t* records, int n_columns, int first_panel, int end_panel,
                             float* out, size_t out_stride) const {
   const size_t record_bytes = activation_bytes(n_in_);
-  for (int column = 0; column < n_columns; column += kColumnRun) {
-    const int n = n_columns - column < kColumnRun ? n_columns - column : kColumnRun;
+  const auto fitting = static_cast<int>(kRunBytes / record_bytes);
+  const int run = std::max(fitting / kRunMultiple * kRunMultiple, kRunMultiple);
+  for (int column = 0; column < n_columns; column += run) {
+    const int n = std::min(run, n_columns - column);
     for (int panel = first_panel; panel < end_panel; ++panel) {
-      multiply_panel_avx512({&format_, data_.data() + panel_bytes_ * static_cast<size_t>(panel),
-                             n_in_, records + column * record_bytes, n,
-                             out + column * out_stride + size_t(panel - first_panel) * kRows,
-                             out_stride});
+      const uint8_t* blocks = data_.data() + panel_bytes_ * static_cast<size_t>(panel);
+      table()->multiply_panel({&format_, blocks, static_cast<int>(n_in_ / format_.block),
+                               records + column * record_bytes, record_bytes, n,
+                               out + column * out_stride + size_t(panel - first_panel) * kRows,
+                               out_stride});
     }
   }
 }

@@ -1,11 +1,12 @@
-// Matrix products of quantised weights with the processor's dot-product instructions (AVX-512 VNNI).
+// Matrix products of quantised weights in integers: AVX-512 VNNI, AVX-VNNI or AVX2, chosen once at
+// run time.
 // Weights are repacked once, without loss; activations are quantised to 8 bits with ggml's rounding,
 // so only the order of summation differs from ggml's products.
 // Where the processor or the type does not fit, the backend leaves the product to ggml.
 //
 // Every quantised type here is, per row and block of 32 (or 16) inputs: x = s * u - m, with u an
-// unsigned integer of 4, 5, 6 or 8 bits. For the symmetric types m = c * s with a constant c
-// (Q4_0: 8, Q5_0: 16, Q6_K: 32, Q8_0: 128), so m is not stored. A dot product of a block with
+// unsigned integer of 4, 5, 6 or 8 bits. For the symmetric types (Q4_0, Q5_0, Q6_K, Q8_0)
+// m = 2^(bits - 1) * s, so m is not stored. A dot product of a block with
 // activations d * q is then d * (s * sum(u q) - m * sum(q)): sum(u q) is exact in integers.
 //
 // A column's bits depend on its own activations alone: not on how many columns are multiplied at
@@ -29,14 +30,17 @@ namespace scholia {
 
 // Does this processor have what the packed products need?
 bool packed_matmul_available();
+// Which instruction set was chosen: "avx512", "avxvnni", "avx2", or "none".
+const char* cpu_matmul_variant();
+// For tests: force a variant; false when this machine does not have it.
+bool force_cpu_matmul_variant(const char* name);
 
 // How ggml quantises the activations that meet a weight type: Q8_0 (a scale per 32, rounded to f16)
 // for the types with blocks of 32, Q8_K (a scale per 256) for the K-quants.
 enum class ActivationKind : uint8_t { kQ8_0, kQ8_K };
 
-// Columns of activations, quantised. One record per column, of activation_bytes(n_in) bytes:
-//   int8 q[n_in]; f32 d[n_in / 32]; f32 sum32[n_in / 32]; f32 sum16[n_in / 16]
-// (sums of q over 32 and 16 inputs, exact integers), padded to 64 bytes.
+// Columns of activations, quantised. One record per column, of activation_bytes(n_in) bytes: an
+// ActivationBlock (cpu_matmul_table.h) per 32 inputs, padded to 64 bytes.
 size_t activation_bytes(int64_t n_in);
 // One column: x [n_in].
 void quantise_activations(ActivationKind kind, const float* x, int64_t n_in, uint8_t* record);
@@ -47,7 +51,6 @@ struct PackedFormat {
   int block;           // inputs per scale: 32 or 16
   bool scales_f16;     // else f32
   bool has_offset;     // m is stored
-  float offset_factor; // c, when it is not
   ActivationKind activations;
   size_t block_bytes() const;  // of one panel's block
 };
