@@ -17,6 +17,8 @@ interface NativeBuild {
   sanitize?: string;
   /** Test programs to build and run. */
   programs: string[];
+  /** Which tests, as GoogleTest's filter; all when left out. */
+  filter?: string;
 }
 
 /** All native tests, at full speed. */
@@ -29,6 +31,12 @@ export const addressTests: NativeBuild = {
   folder: "test-address",
   sanitize: "address,undefined",
   programs: ["scholia_tests", "engine_thread_tests"],
+};
+
+/** The same without the tests that run models, which take many times as long when watched. */
+export const quickAddressTests: NativeBuild = {
+  ...addressTests,
+  filter: "-PipelineTest.*:Models/*",
 };
 
 /** The engine's queue, watched for data races: ggml's prebuilt libraries are not instrumented, so what
@@ -76,12 +84,16 @@ interface GoogleTestReport {
   testsuites: { testsuite: { result: string }[] }[];
 }
 
-async function runProgram({ folder = "" }: NativeBuild, program: string): Promise<Outcome> {
+async function runProgram(
+  { folder = "", filter = "*" }: NativeBuild,
+  program: string,
+): Promise<Outcome> {
   const report = join(nativeBuildDir, folder, `${program}.json`);
   await rm(report, { force: true });
   const code = await show(join(nativeBuildDir, folder, program), [], {
     SCHOLIA_TEST_MODELS: modelsDir(),
     GTEST_OUTPUT: `json:${report}`,
+    GTEST_FILTER: filter,
     UBSAN_OPTIONS: "print_stacktrace=1:halt_on_error=1",
   });
   const { tests, failures, errors, testsuites } = await readReport(report);

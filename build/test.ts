@@ -4,7 +4,13 @@ import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { fetchDocuments } from "./documents.ts";
 import { fetchWithProgress } from "./models.ts";
-import { addressTests, plainTests, runNativeTests, threadTests } from "./nativeTests.ts";
+import {
+  addressTests,
+  plainTests,
+  quickAddressTests,
+  runNativeTests,
+  threadTests,
+} from "./nativeTests.ts";
 import { nativeBuildDir, root } from "./paths.ts";
 import { setUp } from "./setUp.ts";
 import { show } from "./show.ts";
@@ -38,10 +44,12 @@ const typecheck: Stage = {
 
 const native: Stage = { name: "native tests", run: () => runNativeTests(plainTests) };
 
-const sanitizers: Stage[] = [
-  { name: "native tests, address sanitizer", run: () => runNativeTests(addressTests) },
-  { name: "queue, thread sanitizer", run: () => runNativeTests(threadTests) },
-];
+const address = (build: typeof addressTests): Stage => ({
+  name: "native tests, address sanitizer",
+  run: () => runNativeTests(build),
+});
+
+const thread: Stage = { name: "queue, thread sanitizer", run: () => runNativeTests(threadTests) };
 
 /** The tests of one folder under `test/`, by vitest. */
 const vitest = (folder: string): Stage => ({
@@ -80,8 +88,15 @@ const vitestStages = (...folders: string[]): Stage[] => folders.filter(hasTests)
 async function test(full: boolean): Promise<number> {
   await setUpTests();
   if (full) process.env.SCHOLIA_TEST_FULL = "1";
-  const quick = [lint, typecheck, native, ...vitestStages("unit", "addon", "e2e")];
-  return runStages(full ? [...quick, ...sanitizers, ...vitestStages("quality")] : quick);
+  return runStages([
+    lint,
+    typecheck,
+    native,
+    address(full ? addressTests : quickAddressTests),
+    thread,
+    ...vitestStages("unit", "addon", "e2e"),
+    ...(full ? vitestStages("quality") : []),
+  ]);
 }
 
 if (process.argv[1] === import.meta.filename)
