@@ -274,7 +274,7 @@ async function run<T>(
   start: () => NativeJob<T>,
   signal?: AbortSignal,
 ): Promise<T> {
-  if (signal?.aborted) throw new ScholiaError("cancelled", "cancelled before it began");
+  if (signal?.aborted) throw new ScholiaError("cancelled", "Stopped before it began.");
   try {
     const { id, promise } = start();
     const cancel = () => native.cancel(id);

@@ -13,7 +13,8 @@ struct EngineThread::OpenJob final : Job {
       : Job(job_id), opener(std::move(job_opener)), done(std::move(job_done)) {}
 
   void run(std::unique_ptr<Engine>& engine) override {
-    if (engine) return refuse({ErrorCode::kInvalidArgument, "the engine has a model open already"});
+    if (engine)
+      return refuse({ErrorCode::kInvalidArgument, "The engine has a model open already."});
     auto opened = guarded<std::unique_ptr<Engine>>(opener);
     if (!opened.ok()) return done(opened.error());
     engine = std::move(opened.value());
@@ -42,7 +43,7 @@ void EngineThread::enqueue(std::unique_ptr<Job> job) {
       return;
     }
   }
-  job->refuse({ErrorCode::kCancelled, "the engine is closed"});
+  job->refuse({ErrorCode::kCancelled, "The engine is closed."});
 }
 
 bool EngineThread::cancel(JobId id) {
@@ -58,7 +59,7 @@ bool EngineThread::cancel(JobId id) {
     dropped = std::move(*found);
     queue_.erase(found);
   }
-  dropped->refuse({ErrorCode::kCancelled, "cancelled before it began"});
+  dropped->refuse({ErrorCode::kCancelled, "Stopped before it began."});
   return true;
 }
 
@@ -72,7 +73,7 @@ void EngineThread::close(std::function<void()> closed) {
     dropped.swap(queue_);
     changed_.notify_one();
   }
-  for (const auto& job : dropped) job->refuse({ErrorCode::kCancelled, "the engine was closed"});
+  for (const auto& job : dropped) job->refuse({ErrorCode::kCancelled, "The engine was closed."});
   if (closed) closed();  // it was closed before this call
 }
 

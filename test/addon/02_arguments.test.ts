@@ -106,6 +106,6 @@ describe("a wrong `this` is refused", () => {
 test("without an open model every job is refused", async () => {
   await expect(engine.memory().promise).rejects.toMatchObject({
     code: "invalid_argument",
-    message: "the engine has no open model",
+    message: "The engine has no open model.",
   });
 });

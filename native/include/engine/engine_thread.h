@@ -97,11 +97,14 @@ Result<T> EngineThread::guarded(const Call& call) {
   try {
     return call();
   } catch (const std::bad_alloc&) {
-    return Error{ErrorCode::kOutOfMemory, "the machine has no memory left for this"};
+    return Error{ErrorCode::kOutOfMemory,
+                 "The machine has no memory left for this: close other programs, or choose a "
+                 "smaller model or "
+                 "fewer pages."};
   } catch (const std::exception& error) {
     return Error{ErrorCode::kInternal, error.what()};
   } catch (...) {
-    return Error{ErrorCode::kInternal, "the engine threw something that is no exception"};
+    return Error{ErrorCode::kInternal, "The engine threw something that is no exception."};
   }
 }
 
@@ -111,7 +114,7 @@ struct EngineThread::WorkJob final : Job {
       : Job(job_id), work(std::move(job_work)), done(std::move(job_done)) {}
 
   void run(std::unique_ptr<Engine>& engine) override {
-    if (!engine) return refuse({ErrorCode::kInvalidArgument, "the engine has no open model"});
+    if (!engine) return refuse({ErrorCode::kInvalidArgument, "The engine has no open model."});
     done(guarded<T>([&] { return work(*engine, cancel); }));
   }
   void refuse(Error error) override { done(std::move(error)); }
