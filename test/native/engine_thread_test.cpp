@@ -161,6 +161,10 @@ TEST_F(EngineThreadTest, TheRunningJobSeesCancelWithinALayer) {
   // One layer may have been under way, and one may have ended between flag and count.
   EXPECT_LE(record.layers, layers_at_cancel + 2);
   EXPECT_EQ(record.cancels_seen, 1);
+
+  Outcome<PrefillProgress> next;  // once it has begun, the thread has let go of the cancelled one
+  prefill(thread, 1, next);
+  EXPECT_TRUE(next.get().ok());
   EXPECT_FALSE(thread.cancel(id));
 }
 

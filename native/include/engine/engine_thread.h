@@ -49,7 +49,7 @@ class EngineThread {
   void submit(JobId id, Work<T> work, Done<T> done);
 
   // A queued job ends at once and never runs; the running one sees its flag. False when no such job
-  // is left.
+  // is left; a job may still count as running for a moment after its `done`.
   bool cancel(JobId id);
 
   // Cancels everything, frees the Engine on its thread, then calls `closed` there. Every call's
