@@ -217,6 +217,10 @@ bool packed_matmul_available() { return table() != nullptr; }
 const char* cpu_matmul_variant() { return table() != nullptr ? table()->name : "none"; }
 
 bool force_cpu_matmul_variant(const char* name) {
+  if (std::strcmp(name, "none") == 0) {
+    table() = nullptr;
+    return true;
+  }
   const CpuMatmulTable* found = find_table(name);
   if (found != nullptr) table() = found;
   return found != nullptr;

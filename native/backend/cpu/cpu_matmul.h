@@ -32,7 +32,7 @@ namespace scholia {
 bool packed_matmul_available();
 // Which instruction set was chosen: "avx512", "avxvnni", "avx2", or "none".
 const char* cpu_matmul_variant();
-// For tests: force a variant; false when this machine does not have it.
+// For tests: force a variant, or "none"; false when this machine does not have it.
 bool force_cpu_matmul_variant(const char* name);
 
 // How ggml quantises the activations that meet a weight type: Q8_0 (a scale per 32, rounded to f16)
