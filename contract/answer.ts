@@ -16,8 +16,8 @@ export const boxSchema = z.strictObject({
 export type Box = z.infer<typeof boxSchema>;
 
 /** A passage that the answer rests on.
- * - `from: "quotation"`: words the answer puts in quotation marks; `verified` says whether the
- *   document holds them.
+ * - `from: "quotation"`: words the answer puts in quotation marks, or a whole sentence that it copies;
+ *   `verified` says whether the document holds them.
  * - `from: "attention"`: the passage that the model's heads read most while they wrote a sentence;
  *   taken from the document, so it is always verified. */
 export const citationSchema = z.strictObject({

@@ -10,6 +10,8 @@ import { type Span, sentenceAt, sentencesOf } from "./sentences.ts";
  * none. */
 export type PlaceOfKvPages = (first: number, end: number) => Span | null;
 
+/** Of a sentence that is the document's without being marked as a quotation. */
+const fewestCopiedWords = 5;
 const passagesPerSentence = 2;
 /** A passage must stand out this many times the document's average KV page. On three manuals the
  * passage that answers had 6 to 38, and where the document has no answer the best had 4. */
@@ -37,19 +39,21 @@ export function citationsOf(
   ]);
 }
 
+/** Words in quotation marks, and whole sentences that are the document's word for word: small models
+ * copy without marking it. */
 function quotedPassages(
   answer: string,
   sentences: Span[],
   document: Document,
   attended: Citation[][],
 ): Citation[] {
-  return findQuotations(answer).map((quotation) => {
-    const sentence = sentenceAt(sentences, quotation.start);
+  const marked = findQuotations(answer).map(({ text, start, end }) => ({ text, start, end }));
+  const cite = (text: string, sentence: number): Citation => {
     // Of several places with the same words, the one that was read.
     const nearPage = attended[sentence]?.[0]?.page ?? undefined;
     const options = nearPage === undefined ? {} : { nearPage };
-    const match = matchQuotation(quotation.text, document, options);
-    const common = { quote: quotation.text, from: "quotation" as const, sentence };
+    const match = matchQuotation(text, document, options);
+    const common = { quote: text, from: "quotation" as const, sentence };
     if (match === undefined) {
       return { ...common, page: null, verified: false, start: null, end: null, boxes: [] };
     }
@@ -62,7 +66,16 @@ function quotedPassages(
       end: match.end,
       boxes: match.ranges.flatMap((range) => boxesOf(document, range)),
     };
+  };
+  const quotations = marked.map(({ text, start }) => cite(text, sentenceAt(sentences, start)));
+  const copied = sentences.flatMap(({ start, end }, sentence) => {
+    const text = answer.slice(start, end);
+    const isMarked = marked.some((quotation) => quotation.start < end && quotation.end > start);
+    if (isMarked || text.split(/\s+/).length < fewestCopiedWords) return [];
+    const citation = cite(text, sentence);
+    return citation.match === "exact" ? [citation] : [];
   });
+  return [...quotations, ...copied];
 }
 
 function attendedPassages(

@@ -102,6 +102,15 @@ describe("citations", () => {
     expect(quoted).toMatchObject({ from: "quotation", page: 9, verified: true });
   });
 
+  test("take a sentence that is the document's, word for word, for a quotation", () => {
+    const answer = "Yes. Sentence number 0345 tells of thing 2415. It tells of thing 2415.";
+    expect(cite(answer)).toMatchObject([
+      { from: "quotation", verified: true, page: 4, sentence: 1, match: "exact" },
+    ]);
+    // Nearly the document's words, or few of them, are the answer's own.
+    expect(cite("Sentence number 0346 tells of thing 2415. Tells of thing.")).toEqual([]);
+  });
+
   test("of an empty answer there are none", () => {
     expect(cite("")).toEqual([]);
   });

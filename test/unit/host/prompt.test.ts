@@ -15,6 +15,10 @@ const chatml = {
   eosPiece: "</s>",
 };
 
+const reminder = /Write the answer, .* in double quotes: "\.\.\."/g;
+/** What is said after each question, as one word. */
+const shortened = (text: string) => text.replace(reminder, "REMINDER");
+
 const document = (text: string, cuts: number[] = []): PromptDocument => {
   const bounds = [0, ...cuts, text.length];
   return {
@@ -42,7 +46,9 @@ describe("the prompt", () => {
       `<${tag}>\n[page 3]\nFirst page.\n[page 4]\nSecond page.\n</${tag}><|im_end|>\n<|im_start|>user\n`,
     );
     expect(ofPart(told, "document")).toEqual(["First page.\n", "Second page."]);
-    expect(textOf(conversation)).toBe("What?<|im_end|>\n<|im_start|>assistant\n");
+    expect(shortened(textOf(conversation))).toBe(
+      "What?\nREMINDER<|im_end|>\n<|im_start|>assistant\n",
+    );
   });
 
   test("has the same document segment for every question, and turns in order", () => {
@@ -51,8 +57,8 @@ describe("the prompt", () => {
     const turns = [{ question: "One?", answer: "Yes." }];
     const two = layOutPrompt(chatml, paper, turns, "Two?");
     expect(two.document).toEqual(one.document);
-    expect(textOf(two.conversation)).toBe(
-      "One?<|im_end|>\n<|im_start|>assistant\nYes.<|im_end|>\n<|im_start|>user\nTwo?<|im_end|>\n<|im_start|>assistant\n",
+    expect(shortened(textOf(two.conversation))).toBe(
+      "One?\nREMINDER<|im_end|>\n<|im_start|>assistant\nYes.<|im_end|>\n<|im_start|>user\nTwo?\nREMINDER<|im_end|>\n<|im_start|>assistant\n",
     );
     // What was asked before is a prefix: its KV can be used.
     expect(two.conversation.slice(0, one.conversation.length)).toEqual(one.conversation);
@@ -76,7 +82,7 @@ describe("the prompt", () => {
           expect(frames).not.toContain("49");
         },
       ),
-      { numRuns: 200, seed: 9 },
+      { numRuns: 60, seed: 9 },
     );
   });
 
@@ -94,12 +100,14 @@ describe("the prompt", () => {
     };
     const prompt = layOutPrompt(strict, document("Text."), [], "What?");
     expect(textOf(prompt.document)).toMatch(/^<\|im_start\|>user\nAnswer/);
-    expect(textOf(prompt.conversation)).toBe("What?<|im_end|>\n<|im_start|>assistant\n");
+    expect(shortened(textOf(prompt.conversation))).toBe(
+      "What?\nREMINDER<|im_end|>\n<|im_start|>assistant\n",
+    );
   });
 
   test("asks in plain text without a template, and says so", () => {
     const prompt = layOutPrompt({ ...chatml, chatTemplate: "" }, document("Text."), [], "What?");
-    expect(textOf(prompt.conversation)).toBe("What?\nAnswer:");
+    expect(shortened(textOf(prompt.conversation))).toBe("What?\nREMINDER\nAnswer:");
     expect(prompt.notices).toHaveLength(1);
   });
 
