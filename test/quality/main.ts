@@ -78,7 +78,10 @@ async function divergences(
   const budget = Number(options.budget);
   const modes: ReadingMode[] = [uniform(engine, 32, budget), uniform(engine, 16, budget)];
   if (profile !== null)
-    modes.push(profiled(engine, profile, budget), profiledAtEqualBytes(engine, profile, budget));
+    modes.push(
+      profiled(engine, profile, budget),
+      profiledAtEqualBytes(engine, profile, budget, contextTokens),
+    );
   const texts = [
     ...(await plainHeldOutTexts(engine, contextTokens, Number(options.tail))),
     ...(await retrievalHeldOutTexts(engine, contextTokens)),

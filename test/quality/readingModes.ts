@@ -1,10 +1,12 @@
 /** The ways of reading that are compared. */
 import type { Mode } from "../../contract/answer.ts";
 import type { Engine, HeadProfileInput } from "../../host/engine/engine.ts";
+import { headReading } from "../../host/kv/readCost.ts";
 import {
   checkProfileFits,
   engineProfile,
   type HeadProfile,
+  uniformBlockTokens,
   uniformProfile,
 } from "../../host/models/headProfile.ts";
 
@@ -39,18 +41,25 @@ export function profiled(engine: Engine, profile: HeadProfile, budgetTokens: num
   return { name: "profile", mode: "ab-sparse", budgetTokens, profile: engineProfile(profile) };
 }
 
-/** The profile with the budget that makes it read as many bytes as uniform 32 at the reference: a
- * profile has smaller blocks, and so reads more digests. */
+/** The profile with as much less budget as its digests are larger than uniform 32's (it has smaller
+ * blocks): both read the same bytes per token at this depth, within a block for each head. */
 export function profiledAtEqualBytes(
   engine: Engine,
   profile: HeadProfile,
   budgetTokens: number,
+  depthTokens: number,
 ): ReadingMode {
-  const budgets = profile.budgetTokens.flat();
-  const mean = budgets.reduce((sum, tokens) => sum + tokens, 0) / budgets.length;
-  const share = mean / profile.reference.budgetTokens;
+  const { headDim } = engine.model;
+  const blocks = profile.blockTokens.flat();
+  const digestBytes = (blockTokens: number) =>
+    headReading(blockTokens, budgetTokens, depthTokens, headDim).digestBytes;
+  const more = blocks.reduce(
+    (sum, block) => sum + digestBytes(block) - digestBytes(uniformBlockTokens),
+    0,
+  );
+  const tokenBytes = 4 * headDim * blocks.length;
   return {
-    ...profiled(engine, profile, Math.floor(share * budgetTokens)),
+    ...profiled(engine, profile, budgetTokens - Math.ceil(more / tokenBytes)),
     name: "profile, same bytes",
   };
 }
