@@ -173,8 +173,6 @@ export interface ReadReport {
   key: string;
   runs: number;
   storedBytes: number;
-  /** False when the reader stopped it; what was read is kept. */
-  complete: boolean;
   model: { name: string; fingerprint: string; device: string };
   notices: string[];
 }

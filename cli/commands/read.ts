@@ -20,14 +20,12 @@ export async function read(
   });
   const report = await shell.follow(run);
   shell.terminal.out(options.json ? `${JSON.stringify(report, null, 2)}\n` : readText(report));
-  return report.complete ? exitCodes.ok : exitCodes.interrupted;
+  return exitCodes.ok;
 }
 
 function readText(report: ReadReport): string {
   const { document, documentTokens, pages, documentPages } = report;
-  const state = report.complete
-    ? `Read ${document.title}: ${count(documentTokens)} tokens, pages ${pages} of ${documentPages}.`
-    : `Stopped reading ${document.title}; the same command goes on from what is saved.`;
+  const state = `Read ${document.title}: ${count(documentTokens)} tokens, pages ${pages} of ${documentPages}.`;
   const cached = report.cachedInMemory + report.cachedOnDisk;
   const computed =
     report.prefillTokens === 0

@@ -99,7 +99,12 @@ export async function ask(
       written.attention,
       (first, end) => placeOfKvPages(segment, first, end),
     );
-    await enterInLibrary(engine, sequence, question.path, document, segment, dataDir);
+    await enterInLibrary(
+      engine,
+      sequence,
+      { path: question.path, document, segment, complete: true },
+      dataDir,
+    );
     const answer: Answer = {
       answer: written.text,
       stop: written.report.stop,

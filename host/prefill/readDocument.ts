@@ -151,12 +151,14 @@ function tokensOfPages(document: Document, segment: TokenizedSegment) {
 }
 
 /** Prefills a document's segment on a new sequence and saves it as it goes.
+ * @param onStop what is to be done with the sequence of a read that was stopped
  * @returns the sequence, to be released by the caller
  * @throws ScholiaError `cancelled` with what is kept, `out_of_memory` … */
 export async function prefillDocument(
   engine: Engine,
   segment: TokenizedSegment,
   sink: Reporting,
+  onStop: (sequence: number) => Promise<unknown> = async () => {},
 ): Promise<{ sequence: number; progress: PrefillProgress }> {
   const sequence = await engine.createSequence();
   let last: PrefillProgress | null = null;
@@ -175,11 +177,11 @@ export async function prefillDocument(
     }
     return { sequence, progress };
   } catch (error) {
+    const isStopped = error instanceof ScholiaError && error.code === "cancelled";
+    if (isStopped) await onStop(sequence);
     await engine.release(sequence);
-    if (error instanceof ScholiaError && error.code === "cancelled") {
-      throw new ScholiaError("cancelled", stoppedReading(last, segment.tokens.length));
-    }
-    throw error;
+    if (!isStopped) throw error;
+    throw new ScholiaError("cancelled", stoppedReading(last, segment.tokens.length));
   }
 }
 
@@ -233,16 +235,18 @@ export async function read(
   const segment = await documents.tokenize(engine, document, prompt);
   const conversation = await tokenizeSegment(engine, prompt.conversation);
   checkContext(engine, document, segment, conversation.tokens.length, input.maxTokens);
-  const { sequence, progress } = await prefillDocument(engine, segment, sink);
-  try {
-    const saved = await enterInLibrary(
+  const enter = (sequence: number, complete: boolean) =>
+    enterInLibrary(
       engine,
       sequence,
-      input.path,
-      document,
-      segment,
+      { path: input.path, document, segment, complete },
       room.dataDir,
     );
+  const { sequence, progress } = await prefillDocument(engine, segment, sink, (stopped) =>
+    enter(stopped, false),
+  );
+  try {
+    const saved = await enter(sequence, true);
     const computed = computedTokens(progress);
     return {
       document: { id: document.id, path: input.path, title: titleOf(document) },
@@ -257,7 +261,6 @@ export async function read(
       prefillSeconds: progress.seconds,
       prefillTokensPerSecond: progress.seconds > 0 ? computed / progress.seconds : 0,
       ...saved,
-      complete: true,
       model: modelOf(engine),
       notices,
     };
@@ -271,13 +274,19 @@ export function modelOf(engine: Engine) {
   return { name, fingerprint, device: engine.device };
 }
 
+interface LibraryEntry {
+  path: string;
+  document: Document;
+  segment: TokenizedSegment;
+  /** False for a read that was stopped. */
+  complete: boolean;
+}
+
 /** Writes down what was read, where it lies and when it was last used. */
 export async function enterInLibrary(
   engine: Engine,
   sequence: number,
-  path: string,
-  document: Document,
-  segment: TokenizedSegment,
+  { path, document, segment, complete }: LibraryEntry,
   dataDir: string,
 ): Promise<{ key: string; runs: number; storedBytes: number }> {
   const key = await engine.sequenceKey(sequence);
@@ -299,7 +308,7 @@ export async function enterInLibrary(
       chunkTokens,
       tokens: segment.tokens.length,
       documentTokens: segment.documentTokens,
-      complete: true,
+      complete,
       runs: runs.map((run) => run.split(/[/\\]/).at(-1) ?? run),
       bytes: storedBytes,
       lastUse: new Date().toISOString(),
