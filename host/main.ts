@@ -83,7 +83,10 @@ const runs: RunHandlers = {
         chat,
       );
       live = now;
-      await appendTurn(dataDir, chatId, { question: input.question, ...answer });
+      await appendTurn(dataDir, chatId, { question: input.question, ...answer }).catch(
+        (error: unknown) =>
+          sink.notice(`The chat could not be saved: ${toErrorValue(error).message}`),
+      );
       return answer;
     });
   },

@@ -104,6 +104,7 @@ export async function ask(
       sequence,
       { path: question.path, document, segment, complete: true },
       dataDir,
+      sink,
     );
     const answer: Answer = {
       answer: written.text,

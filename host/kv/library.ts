@@ -4,6 +4,7 @@
 import { mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { z } from "zod";
+import { ScholiaError } from "../../contract/errors.ts";
 
 const readSchema = z.strictObject({
   /** Name of the read in the store: the hash chain's key at its end. */
@@ -84,11 +85,12 @@ function sameRead(a: LibraryRead, b: LibraryRead): boolean {
   );
 }
 
-/** Writes beside the file and renames: whoever reads it sees the old text or the new one. */
+/** Writes beside the file and renames: whoever reads it sees the old text or the new one.
+ * @throws ScholiaError `disk_full`; else what the file system says */
 export async function writeWhole(path: string, text: string): Promise<void> {
-  await mkdir(dirname(path), { recursive: true });
   const beside = `${path}.${process.pid}.tmp`;
   try {
+    await mkdir(dirname(path), { recursive: true });
     const file = await open(beside, "w");
     await file.writeFile(text);
     await file.sync();
@@ -96,7 +98,11 @@ export async function writeWhole(path: string, text: string): Promise<void> {
     await rename(beside, path);
   } catch (error) {
     await rm(beside, { force: true });
-    throw error;
+    if ((error as NodeJS.ErrnoException).code !== "ENOSPC") throw error;
+    throw new ScholiaError(
+      "disk_full",
+      `The disk of ${dirname(path)} is full. Make room there, or name another folder.`,
+    );
   }
 }
 

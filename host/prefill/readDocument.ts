@@ -241,6 +241,7 @@ export async function read(
       sequence,
       { path: input.path, document, segment, complete },
       room.dataDir,
+      sink,
     );
   const { sequence, progress } = await prefillDocument(engine, segment, sink, (stopped) =>
     enter(stopped, false),
@@ -282,17 +283,19 @@ interface LibraryEntry {
   complete: boolean;
 }
 
-/** Writes down what was read, where it lies and when it was last used. */
+/** Writes down what was read, where it lies and when it was last used. When that can't be written, the
+ * read is good all the same, and a notice says so. */
 export async function enterInLibrary(
   engine: Engine,
   sequence: number,
   { path, document, segment, complete }: LibraryEntry,
   dataDir: string,
+  sink: Pick<RunSink, "notice">,
 ): Promise<{ key: string; runs: number; storedBytes: number }> {
   const key = await engine.sequenceKey(sequence);
   const runs = await engine.storedRuns(sequence);
   const storedBytes = await bytesOf(runs);
-  await enterRead(
+  const entered = enterRead(
     dataDir,
     {
       id: document.id,
@@ -314,5 +317,9 @@ export async function enterInLibrary(
       lastUse: new Date().toISOString(),
     },
   );
+  await entered.catch((error: unknown) => {
+    const reason = error instanceof Error ? error.message : String(error);
+    sink.notice(`The library could not be brought up to date: ${reason}`);
+  });
   return { key, runs: runs.length, storedBytes };
 }

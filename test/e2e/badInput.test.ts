@@ -1,4 +1,5 @@
-import { open, readFile } from "node:fs/promises";
+import { execFileSync } from "node:child_process";
+import { mkdir, open, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { modelsDir } from "../../host/models/cache.ts";
@@ -149,5 +150,37 @@ describe("the command line", () => {
     expect(code).toBe(1);
     expect(err).toMatch(/error \(invalid_argument\): The data folder .* Name another with --data/);
     expect(await readFile(file, "utf8")).toBe("x");
+  });
+});
+
+// A file system of three megabytes takes no run of KV. Only root can make one.
+describe.skipIf(process.getuid?.() !== 0)("a full disk", () => {
+  test("loses the read, not the answer, and says so", async () => {
+    const tiny = join(place.folder, "tiny");
+    await mkdir(tiny);
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=3m", "tmpfs", tiny]);
+    try {
+      const path = await place.write(
+        "disk.txt",
+        textWith(["The door code of Ida's boathouse is 48213."], 1200),
+      );
+      const question = "What is the door code of Ida's boathouse?";
+      const { code, out, err } = await place.run([
+        "ask",
+        path,
+        question,
+        ...small,
+        "--max-tokens",
+        "32",
+        "--data",
+        tiny,
+      ]);
+      expect(code, err).toBe(0);
+      expect(out).toContain("48213");
+      expect(err).toMatch(/note: The read could not be saved: /);
+      expect(err).not.toContain("internal");
+    } finally {
+      execFileSync("umount", [tiny]);
+    }
   });
 });
