@@ -35,8 +35,8 @@ const char* cpu_matmul_variant();
 // For tests: force a variant, or "none"; false when this machine does not have it.
 bool force_cpu_matmul_variant(const char* name);
 
-// How ggml quantises the activations that meet a weight type: Q8_0 (a scale per 32, rounded to f16)
-// for the types with blocks of 32, Q8_K (a scale per 256) for the K-quants.
+// How ggml quantises the activations that meet a weight type: Q8_0 and Q8_1 (a scale per 32, rounded
+// to f16; Q8_1's total too) for the types with blocks of 32, Q8_K (a scale per 256) for the K-quants.
 enum class ActivationKind : uint8_t { kQ8_0, kQ8_K };
 
 // Columns of activations, quantised. One record per column, of activation_bytes(n_in) bytes: an

@@ -81,10 +81,6 @@ void multiply_columns(const PanelProduct& p, int first_column, int slice) {
       return reinterpret_cast<const ActivationBlock*>(records +
                                                       c * p.record_bytes)[b / kBlocksPer32];
     };
-    const auto minus_sum = [&](int c) {
-      return kBlocksPer32 == 1 ? activations(c).minus_sum : activations(c).minus_half_sum[part];
-    };
-
     I32 dots[kSlices][kColumns];
 #pragma GCC unroll 2
     for (int s = 0; s < kSlices; s++) {
@@ -92,7 +88,8 @@ void multiply_columns(const PanelProduct& p, int first_column, int slice) {
       for (int c = 0; c < kColumns; c++) {
         // The symmetric types' u is offset by 2^(bits - 1).
         constexpr bool kCentred = F::kHasOffset || (F::kBits == 8 && kSigned8);
-        dots[s][c] = kCentred ? splat_i32(0) : shift_i32<F::kBits - 1>(splat_i32(minus_sum(c)));
+        dots[s][c] = kCentred ? splat_i32(0)
+                              : shift_i32<F::kBits - 1>(splat_i32(activations(c).minus_sum[part]));
       }
     }
     const auto add_groups = [&]<int kPair>() {
@@ -122,11 +119,11 @@ void multiply_columns(const PanelProduct& p, int first_column, int slice) {
       }
 #pragma GCC unroll 16
       for (int c = 0; c < kColumns; c++) {
-        F32 x = mul(to_f32(dots[s][c]), scale);
         if constexpr (F::kHasOffset) {
           const F32 offset = load(reinterpret_cast<const float*>(block + F::kScaleBytes) + row);
-          x = mul_add(offset, to_f32(splat_i32(minus_sum(c))), x);
+          sums[s][c] = mul_add(offset, splat(activations(c).minus_total), sums[s][c]);
         }
+        const F32 x = mul(to_f32(dots[s][c]), scale);
         sums[s][c] = mul_add(x, splat(activations(c).d), sums[s][c]);
       }
     }
@@ -188,13 +185,13 @@ float rounded_to_f16(float x) {
 
 // q = x * inverse, rounded to nearest, ties to even; x is about scale * q.
 struct Rounding {
-  float inverse = 0, scale = 0;
+  float inverse = 0, scale = 0, unrounded_scale = 0;
 };
 
 Rounding rounding_q8_0(const float* x) {
   const float largest = largest_magnitude(x, 32);
   if (largest == 0) return {};
-  return {127.0F / largest, rounded_to_f16(largest / 127.0F)};
+  return {127.0F / largest, rounded_to_f16(largest / 127.0F), largest / 127.0F};
 }
 
 // The first of the values of largest magnitude becomes -127.
@@ -204,7 +201,7 @@ Rounding rounding_q8_k(const float* x) {
   int at = 0;
   while (at < 255 && fabsf(x[at]) != largest) at++;
   const float inverse = -127.0F / x[at];
-  return {inverse, 1.0F / inverse};
+  return {inverse, 1.0F / inverse, 1.0F / inverse};
 }
 
 void quantise_column(ActivationKind kind, const float* x, int64_t n_in, ActivationBlock* record) {
@@ -215,7 +212,7 @@ void quantise_column(ActivationKind kind, const float* x, int64_t n_in, Activati
     } else if (b % 8 == 0) {
       rounding = rounding_q8_k(x);
     }
-    record[b].d = rounding.scale;
+    int32_t sums[2];
     for (int half = 0; half < 2; half++) {
       F32 sum = splat(0);
       for (int i = half * 16; i < half * 16 + 16; i += kLanes) {
@@ -223,9 +220,19 @@ void quantise_column(ActivationKind kind, const float* x, int64_t n_in, Activati
         store_i8(record[b].q + i, q);
         sum = add(sum, q);
       }
-      record[b].minus_half_sum[half] = -int32_t(sum_lanes(sum));
+      sums[half] = int32_t(sum_lanes(sum));
     }
-    record[b].minus_sum = record[b].minus_half_sum[0] + record[b].minus_half_sum[1];
+    const int32_t all = sums[0] + sums[1];
+    record[b].d = rounding.scale;
+    if (kind == ActivationKind::kQ8_0) {
+      record[b].minus_total = -rounded_to_f16(rounding.unrounded_scale * float(all));
+      record[b].minus_sum[0] = -all;
+      record[b].minus_sum[1] = 0;
+    } else {
+      record[b].minus_total = -rounding.scale * float(all);
+      record[b].minus_sum[0] = -sums[0];
+      record[b].minus_sum[1] = -sums[1];
+    }
   }
 }
 

@@ -13,9 +13,9 @@ namespace scholia {
 // 32 activations of one column.
 struct ActivationBlock {
   int8_t q[32];
-  float d;                    // x = d * q
-  int32_t minus_sum;          // of q
-  int32_t minus_half_sum[2];  // of q[0, 16) and q[16, 32)
+  float d;               // x = d * q
+  float minus_total;     // of d * q; kQ8_0: the total rounded to f16, as ggml's Q8_1 has it
+  int32_t minus_sum[2];  // of q; kQ8_0: of all and 0; kQ8_K: of q[0, 16) and q[16, 32)
 };
 
 // One packed panel times n_columns columns.
