@@ -64,7 +64,9 @@ export function engineSettings(options: EngineOptions): EngineSettings {
     device,
     threads,
     ...(model === undefined ? {} : { model }),
-    ...(profile === undefined ? {} : { profile }),
+    ...(profile === undefined
+      ? {}
+      : { profile: profile === "uniform" ? profile : resolve(profile) }),
   };
 }
 

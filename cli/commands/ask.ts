@@ -1,3 +1,4 @@
+import { resolve } from "node:path";
 import type { Answer } from "../../contract/answer.ts";
 import { certificateText, citationsText } from "../answerText.ts";
 import { type AnswerOptions, answerSettings } from "../options.ts";
@@ -25,7 +26,7 @@ export async function askOnce(
 ): Promise<Answer> {
   const { terminal } = shell;
   const run = shell.client.open("answer.ask", {
-    path: file,
+    path: resolve(file),
     question,
     ...answerSettings(options),
     ...(chatId === undefined ? {} : { chatId }),

@@ -1,3 +1,4 @@
+import { resolve } from "node:path";
 import type { CalibrationReport } from "../../contract/heads.ts";
 import { bytes, count } from "../format.ts";
 import { type EngineOptions, engineSettings } from "../options.ts";
@@ -16,9 +17,9 @@ export interface CalibrateOptions extends EngineOptions {
 export async function calibrate(shell: Shell, options: CalibrateOptions): Promise<number> {
   const run = shell.client.open("heads.calibrate", {
     ...engineSettings(options),
-    texts: options.texts,
+    texts: options.texts.map((text) => resolve(text)),
     seed: options.seed,
-    ...(options.output === undefined ? {} : { output: options.output }),
+    ...(options.output === undefined ? {} : { output: resolve(options.output) }),
     ...(options.name === undefined ? {} : { name: options.name }),
     ...(options.context === undefined ? {} : { referenceContext: options.context }),
     ...(options.budget === undefined ? {} : { referenceBudget: options.budget }),

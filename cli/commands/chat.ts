@@ -1,8 +1,9 @@
 import { resolve } from "node:path";
 import { createInterface } from "node:readline/promises";
 import { ScholiaError } from "../../contract/errors.ts";
-import type { AnswerOptions } from "../options.ts";
+import { type AnswerOptions, engineSettings } from "../options.ts";
 import { exitCodes, report, type Shell } from "../shell.ts";
+import type { Terminal } from "../terminal.ts";
 import { askOnce } from "./ask.ts";
 
 const help = `Type a question and press Enter. The earlier questions and answers are kept in mind.
@@ -37,10 +38,7 @@ export async function chat(
     shell.client.open("document.read", {
       path,
       maxTokens: options.maxTokens,
-      device: options.device,
-      threads: options.threads,
-      ...(options.model === undefined ? {} : { model: options.model }),
-      ...(options.profile === undefined ? {} : { profile: options.profile }),
+      ...engineSettings(options),
       ...(options.pages === undefined ? {} : { pages: options.pages }),
     }),
   );
@@ -71,34 +69,55 @@ async function askForFile(): Promise<string> {
   return file.trim();
 }
 
-/** Lines from the keyboard or a pipe. */
-async function* questions(shell: Shell, prompts: boolean): AsyncGenerator<string> {
+/** What is asked, until there is nothing more or /quit. */
+async function* questions(shell: Shell, fromTerminal: boolean): AsyncGenerator<string> {
   const { terminal } = shell;
-  const lines = createInterface({
-    input: process.stdin,
-    ...(prompts ? { output: process.stderr, prompt: "> " } : {}),
-  });
-  let interrupts = 0;
-  lines.on("SIGINT", () => {
-    interrupts++;
-    if (interrupts > 1) lines.close();
-    else terminal.err("\n(Ctrl+C again or Ctrl+D leaves)\n");
-    if (prompts) lines.prompt();
-  });
-  if (prompts) lines.prompt();
-  for await (const line of lines) {
-    interrupts = 0;
+  for await (const line of fromTerminal ? typedLines(terminal) : pipedLines()) {
     const text = line.trim();
-    if (text === "/quit" || text === "/exit") break;
+    if (text === "/quit" || text === "/exit") return;
     if (text === "/help") terminal.err(help);
     else if (text.startsWith("/")) terminal.err(`There is no ${text}. ${help}`);
-    else if (text !== "") {
-      // While an answer streams, Ctrl+C is for the answer: leave it to the process.
-      lines.pause();
-      yield text;
-      lines.resume();
-    }
-    if (prompts) lines.prompt();
+    else if (text !== "") yield text;
   }
-  lines.close();
+}
+
+function pipedLines(): AsyncIterable<string> {
+  return createInterface({ input: process.stdin });
+}
+
+/** A reader for each line: while an answer streams the terminal is as usual, so that Ctrl+C is a
+ * signal again. */
+async function* typedLines(terminal: Terminal): AsyncGenerator<string> {
+  const history: string[] = [];
+  for (;;) {
+    const line = await typedLine(terminal, history);
+    if (line === null) return;
+    if (line.trim() !== "") history.unshift(line);
+    yield line;
+  }
+}
+
+/** @returns null when the person leaves: Ctrl+D, or Ctrl+C twice. */
+function typedLine(terminal: Terminal, history: string[]): Promise<string | null> {
+  const reader = createInterface({
+    input: process.stdin,
+    output: process.stderr,
+    prompt: "> ",
+    history: [...history],
+  });
+  return new Promise((resolve) => {
+    let interrupts = 0;
+    reader.on("SIGINT", () => {
+      interrupts++;
+      if (interrupts > 1) return reader.close();
+      terminal.err("\n(Ctrl+C again or Ctrl+D leaves)\n");
+      reader.prompt();
+    });
+    reader.once("line", (line) => {
+      resolve(line);
+      reader.close();
+    });
+    reader.once("close", () => resolve(null));
+    reader.prompt();
+  });
 }

@@ -1,3 +1,4 @@
+import { resolve } from "node:path";
 import type { ReadReport } from "../../contract/routes.ts";
 import { bytes, count, rate, seconds } from "../format.ts";
 import { type AnswerOptions, engineSettings } from "../options.ts";
@@ -13,7 +14,7 @@ export async function read(
   >,
 ): Promise<number> {
   const run = shell.client.open("document.read", {
-    path: file,
+    path: resolve(file),
     ...engineSettings(options),
     maxTokens: options.maxTokens,
     ...(options.pages === undefined ? {} : { pages: options.pages }),

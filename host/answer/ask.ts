@@ -14,6 +14,7 @@ import {
   pagesOf,
   pagesWithoutText,
   prefillDocument,
+  reportPrefill,
   titleOf,
 } from "../prefill/readDocument.ts";
 import type { ActiveProfile, ResidentEngine } from "../residentEngine.ts";
@@ -189,6 +190,8 @@ function goesOn(live: LiveChat, turn: Turn): boolean {
   );
 }
 
+const shownFromTokens = 1024;
+
 async function prefillPieces(
   engine: Engine,
   sequence: number,
@@ -197,7 +200,14 @@ async function prefillPieces(
 ): Promise<PrefillProgress> {
   try {
     const { tokens } = await tokenizeSegment(engine, pieces);
-    return await engine.prefill(sequence, tokens, { wantLogits: true, signal: sink.signal });
+    return await engine.prefill(sequence, tokens, {
+      wantLogits: true,
+      signal: sink.signal,
+      onProgress: (now) => {
+        // An earlier chat, read again.
+        if (now.totalTokens >= shownFromTokens) reportPrefill(now, sink);
+      },
+    });
   } catch (error) {
     await engine.release(sequence);
     throw error;

@@ -193,7 +193,7 @@ function stoppedReading(last: PrefillProgress | null, total: number): string {
   );
 }
 
-function reportPrefill(now: PrefillProgress, sink: Reporting) {
+export function reportPrefill(now: PrefillProgress, sink: Reporting) {
   const computed = now.doneTokens - now.memoryTokens - now.diskTokens;
   // The rate falls with depth, so the last chunk says more of what is left than the mean.
   const rate = now.tokensPerSecond > 0 ? now.tokensPerSecond : null;

@@ -1,8 +1,9 @@
+import { spawn } from "node:child_process";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { answerSchema } from "../../contract/answer.ts";
-import { small, textWith, until, usePlace } from "./scholia.ts";
+import { entry, small, textWith, until, usePlace } from "./scholia.ts";
 
 const place = usePlace();
 let file: string;
@@ -71,6 +72,33 @@ describe("scholia chat", () => {
     expect(code, err).toBe(0);
     expect(err).toContain("Stopping");
     expect(out).toContain("nothing was cut");
+  });
+
+  test("on a terminal: Ctrl+C stops the answer, then the chat goes on until Ctrl+D", async () => {
+    const command = [process.execPath, entry, "chat", file, ...small, "--max-tokens", "2000"].join(
+      " ",
+    );
+    // `script` (util-linux) gives the command line a terminal of its own.
+    const child = spawn("script", ["-qec", command, "/dev/null"], {
+      env: { ...process.env, SCHOLIA_DATA: place.data, TERM: "xterm" },
+    });
+    let seen = "";
+    child.stdout.setEncoding("utf8").on("data", (text) => (seen += text));
+    const shows = (what: string | RegExp) =>
+      until(() => (seen.search(what) >= 0 ? true : undefined));
+    await shows("> ");
+    seen = "";
+    child.stdin.write("Write a very long story about the harbour and every boat in it.\n");
+    await until(() => (seen.length > 150 ? true : undefined));
+    child.stdin.write("\x03");
+    await shows(/Stopping; what is done is kept/);
+    await shows(/nothing was cut[\s\S]*> /);
+    seen = "";
+    child.stdin.write("\x03");
+    await shows(/Ctrl\+C again or Ctrl\+D leaves/);
+    child.stdin.write("\x04");
+    const code = await new Promise((resolve) => child.once("close", resolve));
+    expect(code).toBe(0);
   });
 
   test("needs a document", async () => {

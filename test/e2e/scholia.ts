@@ -11,7 +11,7 @@ import { type PdfPage, writePdf } from "../fixtures/documents/pdfWriter.ts";
 // Each run starts processes and opens a model; other work may share the machine.
 vi.setConfig({ testTimeout: 300_000 });
 
-const entry = fileURLToPath(new URL("../../cli/main.ts", import.meta.url));
+export const entry = fileURLToPath(new URL("../../cli/main.ts", import.meta.url));
 /** On a busy machine several threads wait for each other at every step. */
 export const small = ["--model", "smollm2-135m", "--threads", "1"];
 

@@ -140,12 +140,9 @@ describe.each([
 
   test("counts the traces that were dropped", async () => {
     const client = connect(makePort());
-    const run = client.open("answer.ask", {
-      ...question(Array(40).fill("word").join(" ")),
-      trace: true,
-      maxTokens: 10,
-    });
-    await new Promise((resolve) => setTimeout(resolve, 250));
+    const fast = Array(30).fill("word").join(" ");
+    const slow = Array(200).fill("word").join(" ");
+    const run = client.open("answer.ask", { ...question(`${fast} SLOWLY ${slow}`), trace: true });
     let traces = 0;
     let dropped = 0;
     for await (const frame of run) {
@@ -153,8 +150,10 @@ describe.each([
       traces++;
       dropped += frame.dropped;
     }
-    expect(dropped).toBeGreaterThan(0);
-    expect(traces + dropped).toBe(40);
+    // Of the first 30 words eight had room; the next trace that had says how many were left out.
+    expect(dropped).toBeGreaterThanOrEqual(22);
+    expect(traces + dropped).toBeLessThanOrEqual(231);
+    expect(traces).toBeGreaterThan(8);
   });
 
   test("replays what was said to one who attaches late, even after the end", async () => {

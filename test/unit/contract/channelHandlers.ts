@@ -28,16 +28,19 @@ export const requests: RequestHandlers = {
 };
 
 export const runs: RunHandlers = {
-  // Says its question word by word, with a trace for each, until it is stopped.
+  // Says its question word by word, with a trace for each, until it is stopped; after the word SLOWLY
+  // with pauses.
   "answer.ask": async (input, sink) => {
     sink.notice(`budget ${input.budgetTokens}`);
     let said = "";
+    let pauseMs = input.maxTokens < 100 ? input.maxTokens : 0;
     for (const word of input.question.split(" ")) {
       if (sink.signal.aborted) break;
       sink.text(`${word} `);
       said += `${word} `;
       if (input.trace) sink.trace(Uint8Array.of(said.length & 255));
-      if (input.maxTokens < 100) await later(input.maxTokens);
+      if (word === "SLOWLY") pauseMs = 10;
+      if (pauseMs > 0) await later(pauseMs);
     }
     return { answer: said, stop: sink.signal.aborted ? "cancelled" : "end_of_turn" } as Answer;
   },
