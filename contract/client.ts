@@ -39,7 +39,7 @@ export interface HostClient {
   fail(error: ErrorValue): void;
 }
 
-export const hostGone: ErrorValue = {
+const hostGone: ErrorValue = {
   code: "engine_lost",
   message: "The host process ended. What was saved is kept; start again to go on.",
 };

@@ -7,7 +7,7 @@ import type { BenchRow } from "./bench.ts";
 import type { CalibrationReport, HeadTable } from "./heads.ts";
 
 /** Pages as `--pages` takes them: "1-20,25" or "30-". */
-export const pageRangeSchema = z.string().min(1).max(1000);
+const pageRangeSchema = z.string().min(1).max(1000);
 
 export const devices = ["auto", "cpu", "cuda"] as const;
 export type Device = (typeof devices)[number];
@@ -38,8 +38,6 @@ const answerShape = {
   seed: z.int().min(0).max(0xffff_ffff).default(0),
   maxTokens: z.int().min(1).max(1_048_576).default(512),
 };
-export const answerSettingsSchema = z.strictObject(answerShape);
-export type AnswerSettings = z.infer<typeof answerSettingsSchema>;
 
 const questionShape = { question: z.string().trim().min(1).max(1_000_000) };
 

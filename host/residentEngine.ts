@@ -1,6 +1,6 @@
 /** The one engine of this host: opened for the settings of a run, kept for the next one, and lent to
  * one run at a time. */
-import { type ErrorValue, ScholiaError } from "../contract/errors.ts";
+import { ScholiaError } from "../contract/errors.ts";
 import type { EngineSettings } from "../contract/routes.ts";
 import type { RunSink } from "./channel.ts";
 import { Engine } from "./engine/engine.ts";
@@ -149,9 +149,4 @@ export async function chooseProfile(
 
 function isAbort(error: unknown): boolean {
   return error instanceof DOMException && error.name === "AbortError";
-}
-
-/** What a run that was stopped says. */
-export function stopped(what: string): ErrorValue {
-  return { code: "cancelled", message: `Stopped. ${what}` };
 }

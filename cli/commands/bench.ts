@@ -33,7 +33,7 @@ export async function bench(shell: Shell, options: BenchOptions): Promise<number
   return exitCodes.ok;
 }
 
-export function benchText(rows: BenchRow[]): string {
+function benchText(rows: BenchRow[]): string {
   return table(
     rows.map((row) => [
       row.what,

@@ -10,7 +10,7 @@ export async function heads(shell: Shell, options: EngineOptions): Promise<numbe
   return exitCodes.ok;
 }
 
-export function headsText(found: HeadTable): string {
+function headsText(found: HeadTable): string {
   const rows = found.heads.map((head) => [
     head.layer,
     head.kvHead,

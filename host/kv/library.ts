@@ -1,7 +1,7 @@
 /** The library: what is known of each document that was read. A manifest is written beside its place
  * and renamed, so that it is whole whenever a process dies. The KV itself lies in the engine's
  * store; losing a manifest loses no work, and a manifest of files that are gone is only a list. */
-import { mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { mkdir, open, readFile, rename, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { z } from "zod";
 import { ScholiaError } from "../../contract/errors.ts";
@@ -53,13 +53,6 @@ export async function loadManifest(dataDir: string, documentId: string): Promise
   } catch {
     return null;
   }
-}
-
-export async function listManifests(dataDir: string): Promise<Manifest[]> {
-  const names = await readdir(join(dataDir, "library")).catch(() => [] as string[]);
-  const ids = names.filter((name) => name.endsWith(".json")).map((name) => name.slice(0, -5));
-  const manifests = await Promise.all(ids.map((id) => loadManifest(dataDir, id)));
-  return manifests.filter((manifest) => manifest !== null);
 }
 
 /** Enters a read in its document's manifest, in place of an earlier entry of the same pages, model
