@@ -18,7 +18,13 @@ import {
   type ReadingMode,
   uniform,
 } from "./readingModes.ts";
-import { needleHeldOutText, plainHeldOutTexts, retrievalHeldOutTexts } from "./texts.ts";
+import {
+  type HeldOutText,
+  middleOfTail,
+  needleHeldOutText,
+  plainHeldOutTexts,
+  retrievalHeldOutTexts,
+} from "./texts.ts";
 
 const { values: options } = parseArgs({
   options: {
@@ -75,13 +81,6 @@ async function divergences(
   contextTokens: number,
   profile: HeadProfile | null,
 ): Promise<Divergence[]> {
-  const budget = Number(options.budget);
-  const modes: ReadingMode[] = [uniform(engine, 32, budget), uniform(engine, 16, budget)];
-  if (profile !== null)
-    modes.push(
-      profiled(engine, profile, budget),
-      profiledAtEqualBytes(engine, profile, budget, contextTokens),
-    );
   const texts = [
     ...(await plainHeldOutTexts(engine, contextTokens, Number(options.tail))),
     ...(await retrievalHeldOutTexts(engine, contextTokens)),
@@ -89,9 +88,18 @@ async function divergences(
   const rows: Divergence[] = [];
   for (const text of texts) {
     const done = (what: string) => say(`${text.name} (${text.tokens.length} tokens): ${what}`);
+    const modes = sparseModes(text, profile);
     rows.push(...(await measureDivergence(engine, text, dense(engine), modes, done)));
   }
   return rows;
+}
+
+function sparseModes(text: HeldOutText, profile: HeadProfile | null): ReadingMode[] {
+  const budget = Number(options.budget);
+  const uniforms = [uniform(engine, 32, budget), uniform(engine, 16, budget)];
+  if (profile === null) return uniforms;
+  const sameBytes = profiledAtEqualBytes(engine, profile, budget, middleOfTail(text));
+  return [...uniforms, profiled(engine, profile, budget), sameBytes];
 }
 
 async function needles(

@@ -17,6 +17,10 @@ export interface HeldOutText {
   tailTokens: number;
 }
 
+/** The depth, in tokens, at which its tail is read on average. */
+export const middleOfTail = ({ tokens, tailTokens }: HeldOutText): number =>
+  tokens.length - Math.floor(tailTokens / 2);
+
 /** Documents of build/documents.ts. `at` is where the window begins, as a share of the rest. */
 const plainTexts = [
   { name: "manual", file: "developers-reference.txt", at: 0.2 },
