@@ -33,7 +33,7 @@ export interface AttendedPages {
 }
 
 /** A run reaches to both sides as far as this share of its best KV page, at most so many pages. */
-const runShare = 0.5;
+const runShare = 0.8;
 const runReach = 2;
 
 /** Mass per KV page of one step, mean over heads. */

@@ -18,8 +18,9 @@ const passagesPerSentence = 2;
 const leastScore = 5;
 /** A second passage must stand out at least this share of the first. */
 const secondShare = 0.4;
-/** A passage shows at most this much of the document. */
-const passageCharacters = 400;
+/** A passage reaches to the ends of the sentences that it touches, or of the lines where these are
+ * further than this. */
+const passageReach = 160;
 
 /** @param sentences of the answer, as {@link sentencesOf} gives them. */
 export function citationsOf(
@@ -113,16 +114,22 @@ function attendedPassages(
     });
 }
 
-/** The sentences that a place touches, as far as a passage reaches. */
+/** The sentences that a place touches; where one is long (a table, a listing), its lines. */
 function passageAround(text: string, place: Span): Span {
-  const from = Math.max(0, place.start - passageCharacters);
-  const until = Math.min(text.length, place.end + passageCharacters);
+  const from = Math.max(0, place.start - 2 * passageReach);
+  const until = Math.min(text.length, place.end + 2 * passageReach);
   const touched = sentencesOf(text.slice(from, until))
     .map(({ start, end }) => ({ start: start + from, end: end + from }))
     .filter(({ start, end }) => start < place.end && end > place.start);
-  const start = Math.max(touched[0]?.start ?? place.start, place.end - passageCharacters);
-  const end = Math.min(touched.at(-1)?.end ?? place.end, start + passageCharacters);
-  return wholeWords(text, { start, end: Math.max(end, place.end) });
+  const lineStart = text.lastIndexOf("\n", place.start - 1) + 1;
+  const lineEnd = text.indexOf("\n", place.end);
+  const starts = [touched[0]?.start ?? place.start, lineStart];
+  const ends = [touched.at(-1)?.end ?? place.end, lineEnd < 0 ? text.length : lineEnd];
+  return wholeWords(text, {
+    start:
+      starts.find((at) => at <= place.start && place.start - at <= passageReach) ?? place.start,
+    end: ends.find((at) => at >= place.end && at - place.end <= passageReach) ?? place.end,
+  });
 }
 
 /** Moves the ends of a span out of the words that they cut. */

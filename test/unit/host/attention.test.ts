@@ -73,7 +73,7 @@ describe("AttentionMap", () => {
       map.add(step(at % 3 === 0 ? { 20: 0.1 } : {}), depth, at === 9 ? ". " : "a", at);
     }
     for (let at = 0; at < 10; at++) {
-      map.add(step(at % 4 === 0 ? { 77: 0.08, 78: 0.06 } : {}), depth, "b", 11 + at);
+      map.add(step(at % 4 === 0 ? { 77: 0.08, 78: 0.075 } : {}), depth, "b", 11 + at);
     }
     expect(map.standOut(0, 11, 2, 2)).toMatchObject([{ first: 20, end: 21 }]);
     expect(map.standOut(11, 99, 2, 2)).toMatchObject([{ first: 77, end: 79 }]);
