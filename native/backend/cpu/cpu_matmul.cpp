@@ -20,19 +20,19 @@ constexpr int kGroup = 4;   // inputs that one dot-product instruction takes
 constexpr size_t kRunBytes = size_t(384) << 10;
 constexpr int kRunMultiple = 12;
 
-float f16_to_f32(const uint8_t* bytes) {
-  ggml_fp16_t half;
-  std::memcpy(&half, bytes, sizeof half);
-  return ggml_fp16_to_fp32(half);
-}
-
-// One block of one row as integers: u[block], scale and offset with x = scale * u - offset.
+// One block of one row as the file has it: x = scale * u + offset, in super-blocks
+// x = scale * factor * u + offset * offset_factor.
 struct RowBlock {
   uint8_t u[32];
-  float scale;
-  float offset;
-  ggml_fp16_t scale_f16;  // when the file has it as such
+  uint16_t scale, offset;  // f16, as bits
+  uint8_t factor, offset_factor;
 };
+
+uint16_t read_u16(const uint8_t* bytes) {
+  uint16_t x;
+  std::memcpy(&x, bytes, sizeof x);
+  return x;
+}
 
 // Nibbles of the 32-input types: inputs 0..15 low, 16..31 high.
 void read_nibbles(const uint8_t* bytes, uint8_t* u) {
@@ -49,55 +49,50 @@ void read_fifth_bits(const uint8_t* bytes, uint8_t* u) {
 }
 
 // The 6-bit scale and minimum of sub-block j of a Q4_K or Q5_K super-block.
-void read_k_scale(const uint8_t* packed, int j, int& scale, int& minimum) {
+void read_k_scale(const uint8_t* packed, int j, uint8_t& scale, uint8_t& minimum) {
   if (j < 4) {
     scale = packed[j] & 63;
     minimum = packed[j + 4] & 63;
   } else {
-    scale = (packed[j + 4] & 15) | ((packed[j - 4] >> 6) << 4);
-    minimum = (packed[j + 4] >> 4) | ((packed[j] >> 6) << 4);
+    scale = static_cast<uint8_t>((packed[j + 4] & 15) | ((packed[j - 4] >> 6) << 4));
+    minimum = static_cast<uint8_t>((packed[j + 4] >> 4) | ((packed[j] >> 6) << 4));
   }
 }
 
 // Reads block `index` of a row. The layouts are ggml's (ggml-common.h).
 void read_block(ggml_type type, const uint8_t* row, int64_t index, RowBlock& block) {
-  const auto take_scale = [&](const uint8_t* bytes) {
-    std::memcpy(&block.scale_f16, bytes, sizeof block.scale_f16);
-    block.scale = ggml_fp16_to_fp32(block.scale_f16);
-    block.offset = 0;
-  };
   switch (type) {
     case GGML_TYPE_Q4_0: {
       const uint8_t* b = row + index * 18;
-      take_scale(b);
+      block.scale = read_u16(b);
       read_nibbles(b + 2, block.u);
       return;
     }
     case GGML_TYPE_Q4_1: {
       const uint8_t* b = row + index * 20;
-      take_scale(b);
-      block.offset = -f16_to_f32(b + 2);
+      block.scale = read_u16(b);
+      block.offset = read_u16(b + 2);
       read_nibbles(b + 4, block.u);
       return;
     }
     case GGML_TYPE_Q5_0: {
       const uint8_t* b = row + index * 22;
-      take_scale(b);
+      block.scale = read_u16(b);
       read_nibbles(b + 6, block.u);
       read_fifth_bits(b + 2, block.u);
       return;
     }
     case GGML_TYPE_Q5_1: {
       const uint8_t* b = row + index * 24;
-      take_scale(b);
-      block.offset = -f16_to_f32(b + 2);
+      block.scale = read_u16(b);
+      block.offset = read_u16(b + 2);
       read_nibbles(b + 8, block.u);
       read_fifth_bits(b + 4, block.u);
       return;
     }
     case GGML_TYPE_Q8_0: {
       const uint8_t* b = row + index * 34;
-      take_scale(b);
+      block.scale = read_u16(b);
       for (int i = 0; i < 32; ++i) block.u[i] = b[2 + i] ^ 0x80;  // + 128
       return;
     }
@@ -106,10 +101,9 @@ void read_block(ggml_type type, const uint8_t* row, int64_t index, RowBlock& blo
       const bool five = type == GGML_TYPE_Q5_K;
       const uint8_t* b = row + index / 8 * (five ? 176 : 144);
       const int j = static_cast<int>(index % 8);
-      int scale, minimum;
-      read_k_scale(b + 4, j, scale, minimum);
-      block.scale = f16_to_f32(b) * static_cast<float>(scale);
-      block.offset = f16_to_f32(b + 2) * static_cast<float>(minimum);
+      read_k_scale(b + 4, j, block.factor, block.offset_factor);
+      block.scale = read_u16(b);
+      block.offset = read_u16(b + 2) ^ 0x8000;  // the file's minimum is subtracted
       const uint8_t* nibbles = b + (five ? 48 : 16) + j / 2 * 32;
       for (int i = 0; i < 32; ++i) {
         block.u[i] = j % 2 == 0 ? nibbles[i] & 15 : nibbles[i] >> 4;
@@ -123,8 +117,8 @@ void read_block(ggml_type type, const uint8_t* row, int64_t index, RowBlock& blo
       const int half = j / 8, quarter = j % 8 / 2, part = j % 2;
       const uint8_t* low = b + half * 64 + (quarter % 2) * 32 + part * 16;
       const uint8_t* high = b + 128 + half * 32 + part * 16;
-      const auto scale = static_cast<int8_t>(b[192 + j]);
-      block.scale = f16_to_f32(b + 208) * static_cast<float>(scale);
+      block.factor = b[192 + j];
+      block.scale = read_u16(b + 208);
       for (int i = 0; i < 16; ++i) {
         const int nibble = quarter < 2 ? low[i] & 15 : low[i] >> 4;
         block.u[i] = static_cast<uint8_t>(nibble | (((high[i] >> (2 * quarter)) & 3) << 4));
@@ -226,21 +220,38 @@ bool force_cpu_matmul_variant(const char* name) {
   return found != nullptr;
 }
 
-size_t PackedFormat::block_bytes() const {
-  const size_t scales = kRows * (scales_f16 ? 2 : 4) + (has_offset ? kRows * 4 : 0);
-  return scales + static_cast<size_t>(block) * kRows * static_cast<size_t>(bits) / 8;
+size_t PackedFormat::header_bytes() const {
+  if (!has_super) return 0;
+  const size_t n_arrays = has_offset ? 2 : 1;
+  const size_t bytes = n_arrays * kRows * (2 + static_cast<size_t>(blocks_per_super()));
+  return (bytes + 63) / 64 * 64;
+}
+
+size_t PackedFormat::scale_bytes() const {
+  return has_super ? 0 : size_t(kRows) * (has_offset ? 4 : 2);
+}
+
+size_t PackedFormat::bits_bytes() const {
+  return static_cast<size_t>(block) * kRows * static_cast<size_t>(bits) / 8;
+}
+
+size_t PackedFormat::panel_bytes(int64_t n_in) const {
+  const auto n_blocks = static_cast<size_t>(n_in / block);
+  return n_blocks / static_cast<size_t>(blocks_per_super()) * header_bytes() +
+         n_blocks * (scale_bytes() + bits_bytes());
 }
 
 std::optional<PackedFormat> packed_format(ggml_type type) {
+  constexpr auto k8_0 = ActivationKind::kQ8_0, k8_K = ActivationKind::kQ8_K;
   switch (type) {
-    case GGML_TYPE_Q4_0: return PackedFormat{4, 32, true, false, ActivationKind::kQ8_0};
-    case GGML_TYPE_Q4_1: return PackedFormat{4, 32, false, true, ActivationKind::kQ8_0};
-    case GGML_TYPE_Q5_0: return PackedFormat{5, 32, true, false, ActivationKind::kQ8_0};
-    case GGML_TYPE_Q5_1: return PackedFormat{5, 32, false, true, ActivationKind::kQ8_0};
-    case GGML_TYPE_Q8_0: return PackedFormat{8, 32, true, false, ActivationKind::kQ8_0};
-    case GGML_TYPE_Q4_K: return PackedFormat{4, 32, false, true, ActivationKind::kQ8_K};
-    case GGML_TYPE_Q5_K: return PackedFormat{5, 32, false, true, ActivationKind::kQ8_K};
-    case GGML_TYPE_Q6_K: return PackedFormat{6, 16, false, false, ActivationKind::kQ8_K};
+    case GGML_TYPE_Q4_0: return PackedFormat{4, 32, false, false, k8_0};
+    case GGML_TYPE_Q4_1: return PackedFormat{4, 32, true, false, k8_0};
+    case GGML_TYPE_Q5_0: return PackedFormat{5, 32, false, false, k8_0};
+    case GGML_TYPE_Q5_1: return PackedFormat{5, 32, true, false, k8_0};
+    case GGML_TYPE_Q8_0: return PackedFormat{8, 32, false, false, k8_0};
+    case GGML_TYPE_Q4_K: return PackedFormat{4, 32, true, true, k8_K};
+    case GGML_TYPE_Q5_K: return PackedFormat{5, 32, true, true, k8_K};
+    case GGML_TYPE_Q6_K: return PackedFormat{6, 16, false, true, k8_K};
     default: return std::nullopt;
   }
 }
@@ -262,29 +273,37 @@ PackedMatrix::PackedMatrix(const WeightView& weight)
     : format_(*packed_format(weight.type)),
       n_in_(weight.shape[0]),
       n_out_(weight.shape[1]),
-      panel_bytes_(static_cast<size_t>(n_in_ / format_.block) * format_.block_bytes()),
+      panel_bytes_(format_.panel_bytes(n_in_)),
       data_(panel_bytes_ * static_cast<size_t>(n_out_ / kRows)) {}
 
 void PackedMatrix::pack(const WeightView& weight, int first_panel, int end_panel) {
   const auto* source = static_cast<const uint8_t*>(weight.data);
   const size_t row_bytes = ggml_row_size(weight.type, n_in_);
-  const size_t scale_bytes = kRows * (format_.scales_f16 ? 2 : 4);
-  const size_t bits_at = scale_bytes + (format_.has_offset ? kRows * 4 : 0);
+  const int n_arrays = format_.has_offset ? 2 : 1;
   for (int panel = first_panel; panel < end_panel; ++panel) {
-    uint8_t* block = data_.data() + panel_bytes_ * static_cast<size_t>(panel);
-    for (int64_t index = 0; index < n_in_ / format_.block; ++index, block += format_.block_bytes()) {
-      std::memset(block, 0, format_.block_bytes());
-      for (int row = 0; row < kRows; ++row) {
-        RowBlock values;
-        read_block(weight.type, source + row_bytes * (size_t(panel) * kRows + row), index, values);
-        if (format_.scales_f16) {
-          std::memcpy(block + row * 2, &values.scale_f16, 2);
-        } else {
-          std::memcpy(block + row * 4, &values.scale, 4);
-        }
-        if (format_.has_offset) std::memcpy(block + scale_bytes + row * 4, &values.offset, 4);
-        put_row(format_, block + bits_at, row, values.u);
+    uint8_t* at = data_.data() + panel_bytes_ * static_cast<size_t>(panel);
+    std::memset(at, 0, panel_bytes_);
+    uint8_t* scales = nullptr;   // f16 [n_arrays][16]
+    uint8_t* factors = nullptr;  // int8 [n_arrays][16]
+    for (int64_t index = 0; index < n_in_ / format_.block; ++index) {
+      if (!format_.has_super || index % format_.blocks_per_super() == 0) {
+        scales = at;
+        factors = scales + n_arrays * kRows * 2;
+        at += format_.header_bytes() + format_.scale_bytes();
       }
+      for (int row = 0; row < kRows; ++row) {
+        RowBlock values{};
+        read_block(weight.type, source + row_bytes * (size_t(panel) * kRows + row), index, values);
+        std::memcpy(scales + row * 2, &values.scale, 2);
+        if (format_.has_offset) std::memcpy(scales + (kRows + row) * 2, &values.offset, 2);
+        if (format_.has_super) {
+          factors[row] = values.factor;
+          if (format_.has_offset) factors[kRows + row] = values.offset_factor;
+        }
+        put_row(format_, at, row, values.u);
+      }
+      factors += n_arrays * kRows;
+      at += format_.bits_bytes();
     }
   }
 }
@@ -297,9 +316,8 @@ void PackedMatrix::multiply(const uint8_t* records, int n_columns, int first_pan
   for (int column = 0; column < n_columns; column += run) {
     const int n = std::min(run, n_columns - column);
     for (int panel = first_panel; panel < end_panel; ++panel) {
-      const uint8_t* blocks = data_.data() + panel_bytes_ * static_cast<size_t>(panel);
-      table()->multiply_panel({&format_, blocks, static_cast<int>(n_in_ / format_.block),
-                               records + column * record_bytes, record_bytes, n,
+      table()->multiply_panel({&format_, data_.data() + panel_bytes_ * static_cast<size_t>(panel),
+                               n_in_, records + column * record_bytes, record_bytes, n,
                                out + column * out_stride + size_t(panel - first_panel) * kRows,
                                out_stride});
     }

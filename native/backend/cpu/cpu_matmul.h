@@ -4,16 +4,19 @@
 // so only the order of summation differs from ggml's products.
 // Where the processor or the type does not fit, the backend leaves the product to ggml.
 //
-// Every quantised type here is, per row and block of 32 (or 16) inputs: x = s * u - m, with u an
+// Every quantised type here is, per row and block of 32 (or 16) inputs: x = s * u + m, with u an
 // unsigned integer of 4, 5, 6 or 8 bits. For the symmetric types (Q4_0, Q5_0, Q6_K, Q8_0)
-// m = 2^(bits - 1) * s, so m is not stored. A dot product of a block with
-// activations d * q is then d * (s * sum(u q) - m * sum(q)): sum(u q) is exact in integers.
+// m = -2^(bits - 1) * s, so m is not stored. A dot product of a block with activations d * q is then
+// d * s * sum(u q) + m * d * sum(q): sum(u q) is exact in integers.
 //
 // A column's bits depend on its own activations alone: not on how many columns are multiplied at
 // once, and not on the threads.
 //
-// Packed layout: panels of 16 rows. Per panel and block: the scales [16], (the offsets [16],) then
-// the bits. Inputs come in groups of 4, a group's 64 bytes are [row][4 inputs] as vpdpbusd wants
+// Packed layout: panels of 16 rows, in as many bytes as the file has (one in a hundred more for the
+// K-quants). Per panel and block: scales f16 [16], offsets f16 [16] where there are some, then the
+// bits. The K-quants have super-blocks of 256 inputs: a header of d f16 [16] (and -dmin f16 [16]) and
+// for each block factors int8 [16] (and [16]) with s = d * factor, padded to 64 bytes; then the bits
+// of all blocks. Inputs come in groups of 4, a group's 64 bytes are [row][4 inputs] as vpdpbusd wants
 // them. u's low 4 bits: byte planes that hold two groups, one per nibble. The 5th bit: one plane for
 // 8 groups, bit g of a byte for group g. Bits 5 and 6: one plane for 4 groups, 2 bits each. 8-bit u
 // are stored as they are.
@@ -47,12 +50,17 @@ void quantise_activations(ActivationKind kind, const float* x, int64_t n_in, uin
 
 // How one type is packed.
 struct PackedFormat {
-  int bits;            // of u: 4, 5, 6, 8
-  int block;           // inputs per scale: 32 or 16
-  bool scales_f16;     // else f32
-  bool has_offset;     // m is stored
+  int bits;          // of u: 4, 5, 6, 8
+  int block;         // inputs per scale: 32 or 16
+  bool has_offset;   // m is stored
+  bool has_super;    // super-blocks: scales are factors of theirs
   ActivationKind activations;
-  size_t block_bytes() const;  // of one panel's block
+  int blocks_per_super() const { return has_super ? 256 / block : 1; }
+  // Of one panel:
+  size_t header_bytes() const;  // of a super-block
+  size_t scale_bytes() const;   // of a block that is in none
+  size_t bits_bytes() const;    // of a block
+  size_t panel_bytes(int64_t n_in) const;
 };
 std::optional<PackedFormat> packed_format(ggml_type type);
 

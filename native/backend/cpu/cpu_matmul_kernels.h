@@ -24,18 +24,32 @@ constexpr int kSliceBytes = 4 * kLanes;
 constexpr size_t kFetchAhead = 2048;
 
 // A type's packing as constants.
-template <int kBitsOfU, int kInputs, bool kWithOffset>
+template <int kBitsOfU, int kInputs, bool kWithOffset, bool kWithSuper>
 struct Format {
   static constexpr int kBits = kBitsOfU;
   static constexpr int kBlock = kInputs;
   static constexpr int kGroups = kBlock / 4;
   static constexpr bool kHasOffset = kWithOffset;
-  static constexpr bool kScalesF16 = kBlock == 32 && !kHasOffset;
-  static constexpr size_t kScaleBytes = kPanelRows16 * (kScalesF16 ? 2 : 4);
-  static constexpr size_t kOffsetBytes = kHasOffset ? kPanelRows16 * 4 : 0;
-  static constexpr size_t kBlockBytes =
-      kScaleBytes + kOffsetBytes + size_t(kPanelRows16) * kBlock * kBits / 8;
+  static constexpr bool kHasSuper = kWithSuper;
+  static constexpr int kBlocksPerSuper = kHasSuper ? 256 / kBlock : 1;
+  static constexpr size_t kArrays = kHasOffset ? 2 : 1;  // scales, offsets
+  // What comes before the bits of a super-block's blocks, or of a block in none.
+  static constexpr size_t kHeaderBytes =
+      kHasSuper ? (kArrays * kPanelRows16 * (2 + kBlocksPerSuper) + 63) / 64 * 64
+                : kArrays * kPanelRows16 * 2;
+  static constexpr size_t kBitsBytes = size_t(kPanelRows16) * kBlock * kBits / 8;
 };
+
+// Scale (kArray 0) or offset (1) of a slice's rows; block: in the super-block.
+template <class F, size_t kArray>
+inline F32 load_scale(const uint8_t* header, int block, int row) {
+  const auto* d = reinterpret_cast<const uint16_t*>(header) + kArray * kPanelRows16;
+  if constexpr (!F::kHasSuper) return load_f16(d + row);
+  // Q6_K's factors are signed; the others' have 6 bits.
+  const auto* factors = reinterpret_cast<const int8_t*>(header) +
+                        (F::kArrays * (2 + size_t(block)) + kArray) * kPanelRows16;
+  return mul(load_f16(d + row), load_i8(factors + row));
+}
 
 // u of the group kGroup for one slice; bits: the slice's part of the block's first plane.
 template <class F, int kGroup>
@@ -70,17 +84,15 @@ void multiply_columns(const PanelProduct& p, int first_column, int slice) {
 #pragma GCC unroll 16
     for (int c = 0; c < kColumns; c++) sums[s][c] = splat(0);
   }
-  const uint8_t* block = p.blocks;
-  for (int b = 0; b < p.n_blocks; b++, block += F::kBlockBytes) {
-    const uint8_t* const bits =
-        block + F::kScaleBytes + F::kOffsetBytes + size_t(slice) * kSliceBytes;
-    for (size_t i = 0; i < F::kBlockBytes; i += 64) prefetch(block + kFetchAhead + i);
-    constexpr int kBlocksPer32 = 32 / F::kBlock;
-    const int part = b % kBlocksPer32;
-    const auto activations = [&](int c) -> const ActivationBlock& {
-      return reinterpret_cast<const ActivationBlock*>(records +
-                                                      c * p.record_bytes)[b / kBlocksPer32];
-    };
+  const auto* activations = reinterpret_cast<const ActivationBlock*>(records);
+  const auto column = [&](int c) -> const ActivationBlock& {
+    return *reinterpret_cast<const ActivationBlock*>(reinterpret_cast<const uint8_t*>(activations) +
+                                                     c * p.record_bytes);
+  };
+
+  // One block, part kPart of 32 inputs.
+  const auto add_block = [&]<int kPart>(const uint8_t* header, int block, const uint8_t* bits) {
+    for (size_t i = 0; i < F::kBitsBytes; i += 64) prefetch(bits + kFetchAhead + i);
     I32 dots[kSlices][kColumns];
 #pragma GCC unroll 2
     for (int s = 0; s < kSlices; s++) {
@@ -89,17 +101,18 @@ void multiply_columns(const PanelProduct& p, int first_column, int slice) {
         // The symmetric types' u is offset by 2^(bits - 1).
         constexpr bool kCentred = F::kHasOffset || (F::kBits == 8 && kSigned8);
         dots[s][c] = kCentred ? splat_i32(0)
-                              : shift_i32<F::kBits - 1>(splat_i32(activations(c).minus_sum[part]));
+                              : shift_i32<F::kBits - 1>(splat_i32(column(c).minus_sum[kPart]));
       }
     }
     const auto add_groups = [&]<int kPair>() {
 #pragma GCC unroll 2
       for (int s = 0; s < kSlices; s++) {
-        const Bytes u0 = unpack_group<F, 2 * kPair>(bits + s * kSliceBytes);
-        const Bytes u1 = unpack_group<F, 2 * kPair + 1>(bits + s * kSliceBytes);
+        const uint8_t* slice_bits = bits + size_t(slice + s) * kSliceBytes;
+        const Bytes u0 = unpack_group<F, 2 * kPair>(slice_bits);
+        const Bytes u1 = unpack_group<F, 2 * kPair + 1>(slice_bits);
 #pragma GCC unroll 16
         for (int c = 0; c < kColumns; c++) {
-          const int8_t* q = activations(c).q + part * F::kBlock + kPair * 8;
+          const int8_t* q = column(c).q + kPart * F::kBlock + kPair * 8;
           dots[s][c] = dot_two<F::kBits>(dots[s][c], u0, four_bytes(q), u1, four_bytes(q + 4));
         }
       }
@@ -111,23 +124,34 @@ void multiply_columns(const PanelProduct& p, int first_column, int slice) {
 #pragma GCC unroll 2
     for (int s = 0; s < kSlices; s++) {
       const int row = (slice + s) * kLanes;
-      F32 scale;
-      if constexpr (F::kScalesF16) {
-        scale = load_f16(reinterpret_cast<const uint16_t*>(block) + row);
-      } else {
-        scale = load(reinterpret_cast<const float*>(block) + row);
-      }
+      const F32 scale = load_scale<F, 0>(header, block, row);
+      [[maybe_unused]] F32 offset = scale;
+      if constexpr (F::kHasOffset) offset = load_scale<F, 1>(header, block, row);
 #pragma GCC unroll 16
       for (int c = 0; c < kColumns; c++) {
         if constexpr (F::kHasOffset) {
-          const F32 offset = load(reinterpret_cast<const float*>(block + F::kScaleBytes) + row);
-          sums[s][c] = mul_add(offset, splat(activations(c).minus_total), sums[s][c]);
+          sums[s][c] = mul_add(offset, splat(column(c).total), sums[s][c]);
         }
         const F32 x = mul(to_f32(dots[s][c]), scale);
-        sums[s][c] = mul_add(x, splat(activations(c).d), sums[s][c]);
+        sums[s][c] = mul_add(x, splat(column(c).d), sums[s][c]);
+      }
+    }
+  };
+
+  const uint8_t* bits = p.panel;
+  for (int64_t done = 0; done < p.n_in;) {
+    const uint8_t* const header = bits;
+    bits += F::kHeaderBytes;
+    for (int block = 0; block < F::kBlocksPerSuper; activations++, done += 32) {
+      add_block.template operator()<0>(header, block++, bits);
+      bits += F::kBitsBytes;
+      if constexpr (F::kBlock == 16) {
+        add_block.template operator()<1>(header, block++, bits);
+        bits += F::kBitsBytes;
       }
     }
   }
+
   float* const out = p.out + first_column * p.out_stride + slice * kLanes;
 #pragma GCC unroll 2
   for (int s = 0; s < kSlices; s++) {
@@ -150,18 +174,23 @@ void multiply_format(const PanelProduct& p) {
   for (; column < p.n_columns; column++) multiply_columns<F, kPanelSlices, 1>(p, column, 0);
 }
 
+template <int kBits>
+void multiply_bits(const PanelProduct& p) {
+  if (p.format->has_super) return multiply_format<Format<kBits, 32, true, true>>(p);
+  if (p.format->has_offset) return multiply_format<Format<kBits, 32, true, false>>(p);
+  return multiply_format<Format<kBits, 32, false, false>>(p);
+}
+
 void multiply_panel(const PanelProduct& p) {
   switch (p.format->bits) {
     case 4:
-      return p.format->has_offset ? multiply_format<Format<4, 32, true>>(p)
-                                  : multiply_format<Format<4, 32, false>>(p);
+      return multiply_bits<4>(p);
     case 5:
-      return p.format->has_offset ? multiply_format<Format<5, 32, true>>(p)
-                                  : multiply_format<Format<5, 32, false>>(p);
+      return multiply_bits<5>(p);
     case 6:
-      return multiply_format<Format<6, 16, false>>(p);
+      return multiply_format<Format<6, 16, false, true>>(p);
     default:
-      return multiply_format<Format<8, 32, false>>(p);
+      return multiply_format<Format<8, 32, false, false>>(p);
   }
 }
 
@@ -225,11 +254,11 @@ void quantise_column(ActivationKind kind, const float* x, int64_t n_in, Activati
     const int32_t all = sums[0] + sums[1];
     record[b].d = rounding.scale;
     if (kind == ActivationKind::kQ8_0) {
-      record[b].minus_total = -rounded_to_f16(rounding.unrounded_scale * float(all));
+      record[b].total = rounded_to_f16(rounding.unrounded_scale * float(all));
       record[b].minus_sum[0] = -all;
       record[b].minus_sum[1] = 0;
     } else {
-      record[b].minus_total = -rounding.scale * float(all);
+      record[b].total = rounding.scale * float(all);
       record[b].minus_sum[0] = -sums[0];
       record[b].minus_sum[1] = -sums[1];
     }

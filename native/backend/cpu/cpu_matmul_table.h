@@ -14,15 +14,15 @@ namespace scholia {
 struct ActivationBlock {
   int8_t q[32];
   float d;               // x = d * q
-  float minus_total;     // of d * q; kQ8_0: the total rounded to f16, as ggml's Q8_1 has it
+  float total;           // of d * q; kQ8_0: rounded to f16, as ggml's Q8_1 has it
   int32_t minus_sum[2];  // of q; kQ8_0: of all and 0; kQ8_K: of q[0, 16) and q[16, 32)
 };
 
 // One packed panel times n_columns columns.
 struct PanelProduct {
   const PackedFormat* format;
-  const uint8_t* blocks;
-  int n_blocks;            // of format->block inputs
+  const uint8_t* panel;
+  int64_t n_in;
   const uint8_t* records;  // activations of the first column
   size_t record_bytes;
   int n_columns;

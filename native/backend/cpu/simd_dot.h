@@ -44,6 +44,10 @@ inline I32 dot_two(I32 acc, Bytes u0, int32_t q0, Bytes u1, int32_t q1) {
   return _mm512_dpbusd_epi32(acc, u1, _mm512_set1_epi32(q1));
 }
 
+inline F32 load_i8(const int8_t* x) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(x));
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
+}
 // Whole numbers in [-127, 127].
 inline void store_i8(int8_t* x, F32 v) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(x), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v)));
@@ -106,6 +110,10 @@ inline I32 dot_two(I32 acc, Bytes u0, int32_t q0, Bytes u1, int32_t q1) {
 }
 #endif
 
+inline F32 load_i8(const int8_t* x) {
+  const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(x));
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
+}
 inline void store_i8(int8_t* x, F32 v) {
   const __m256i wide = _mm256_cvtps_epi32(v);
   const __m128i half =
