@@ -3,7 +3,7 @@
 import { readFileSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { parseArgs } from "node:util";
-import { type ErrorValue, toErrorValue } from "../contract/errors.ts";
+import { type ErrorValue, ScholiaError, toErrorValue } from "../contract/errors.ts";
 import { ask, type LiveChat } from "./answer/ask.ts";
 import { bench } from "./answer/bench.ts";
 import { appendTurn, createChat, loadTurns } from "./answer/chats.ts";
@@ -34,7 +34,43 @@ const documents = new OpenDocuments();
 /** The chat of the last answer: its next turn goes on from there. */
 let live: LiveChat | null = null;
 
+/** Routes of the window whose handlers are still to be written. */
+const later = async (): Promise<never> => {
+  throw new ScholiaError("internal", "This route is not there yet.");
+};
+
 const requests: RequestHandlers = {
+  "host.diagnostics": later,
+  "models.remove": later,
+  "heads.curves": later,
+  "documents.list": later,
+  "documents.add": later,
+  "documents.remove": later,
+  "documents.rename": later,
+  "document.page": later,
+  "document.picture": later,
+  "document.find": later,
+  "reads.list": later,
+  "reads.pin": later,
+  "reads.remove": later,
+  "queue.list": later,
+  "queue.add": later,
+  "queue.pause": later,
+  "queue.resume": later,
+  "queue.cancel": later,
+  "queue.first": later,
+  "chats.list": later,
+  "chat.get": later,
+  "chat.rename": later,
+  "chat.remove": later,
+  "chat.show": later,
+  "chat.readMap": later,
+  "chat.export": later,
+  "memory.map": later,
+  "rates.list": later,
+  "settings.get": later,
+  "settings.set": later,
+  "runs.list": async () => server.runs(),
   "host.hello": async () => ({ version: packageVersion(), pid: process.pid }),
   "host.check": (settings) => checkMachine(settings, dataDir),
   "models.list": () => listModels(),
@@ -43,7 +79,7 @@ const requests: RequestHandlers = {
     const model = await probeModel(path);
     return headTable(model, await chooseProfile(settings.profile, model, dataDir, { notice() {} }));
   },
-  "chat.open": async ({ path, pages, chatId }) => {
+  "chat.open": async ({ path = "", pages, chatId }) => {
     if (chatId === undefined)
       return { chatId: await createChat(dataDir, { path, pages }), turns: [] };
     return { chatId, turns: await loadTurns(dataDir, chatId) };
@@ -52,21 +88,26 @@ const requests: RequestHandlers = {
 
 // Documents are opened before the engine: what is wrong with a file is said at once.
 const runs: RunHandlers = {
+  "document.open": later,
+  "document.preflight": later,
   "document.read": async (input, sink) => {
-    const document = await documents.open(input.path, input.pages, sink);
+    const { path = "" } = input;
+    const document = await documents.open(path, input.pages, sink);
     return room.use(input, sink, (resident) =>
-      read(input, document, resident, documents, room, sink),
+      read({ ...input, path }, document, resident, documents, room, sink),
     );
   },
 
   "answer.ask": async (input, sink) => {
     const started = performance.now();
-    const document = await documents.open(input.path, input.pages, sink);
+    const { path = "" } = input;
+    const question = { ...input, path };
+    const document = await documents.open(path, input.pages, sink);
     const opened = { document, seconds: (performance.now() - started) / 1000 };
     return room.use(input, sink, async (resident) => {
       const { chatId } = input;
       if (chatId === undefined) {
-        return (await ask(input, opened, resident, documents, dataDir, sink)).answer;
+        return (await ask(question, opened, resident, documents, dataDir, sink)).answer;
       }
       const chat = {
         chatId,
@@ -74,7 +115,7 @@ const runs: RunHandlers = {
         live: await takeLive(chatId, resident),
       };
       const { answer, live: now } = await ask(
-        input,
+        question,
         opened,
         resident,
         documents,
@@ -122,7 +163,7 @@ async function takeLive(chatId: string, { engine }: ResidentEngine): Promise<Liv
   return null;
 }
 
-const server = createHostServer(requests, runs, () => void leave(0));
+const server = createHostServer(requests, runs, { onCloseAsked: () => void leave(0) });
 server.serve(parentProcessPort());
 server.announce({ kind: "ready", pid: process.pid });
 

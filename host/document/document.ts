@@ -1,50 +1,15 @@
 import type { Box } from "../../contract/answer.ts";
+import type {
+  DocumentKind,
+  ExtractionReport,
+  OutlineEntry,
+  Page,
+  PageStatus,
+} from "../../contract/documents.ts";
 import type { ErrorCode, ErrorValue, Result } from "../../contract/errors.ts";
 import { formatRanges, summarise } from "./report.ts";
 
-export type DocumentKind = "pdf" | "markdown" | "text";
-
-/** What could be got from a page:
- * `text`; `empty` (nothing to read on it); `scanned` (a picture covers it and there is hardly any
- * text: probably a scan); `garbled` (there is text, but its letters are not what a person sees on
- * the page); `broken` (the page could not be opened). */
-export type PageStatus = "text" | "empty" | "scanned" | "garbled" | "broken";
-
-/** A page of a PDF, or a section of about a page's length of Markdown or plain text. */
-export interface Page {
-  /** Physical number, from 1. It stays the same when a range of pages is selected. */
-  number: number;
-  /** The number printed on the page, e.g. `iv`; the physical number where none is known. */
-  label: string;
-  /** Offsets into the document's text, in UTF-16 units, end exclusive. Pages tile the text. */
-  start: number;
-  end: number;
-  status: PageStatus;
-  /** The heading this page begins under (Markdown and plain text). */
-  heading?: string;
-  /** Size as shown, in points of 1/72 inch (PDF). */
-  width?: number;
-  height?: number;
-}
-
-export interface OutlineEntry {
-  title: string;
-  /** Depth, from 1. */
-  level: number;
-  /** Physical number of the page it leads to. */
-  page: number;
-}
-
-export interface ExtractionReport {
-  /** Pages by status. */
-  counts: Record<PageStatus, number>;
-  /** One sentence on all pages. */
-  summary: string;
-  /** What else a reader should know, e.g. that the file is cut short. One sentence each. */
-  notes: string[];
-  /** The encoding of a text file, e.g. `UTF-8`. */
-  encoding?: string;
-}
+export type { DocumentKind, ExtractionReport, OutlineEntry, Page, PageStatus };
 
 /** Units of a box coordinate: 65535 is the page's whole width or height. */
 export const boxScale = 65535;

@@ -220,6 +220,90 @@ describe.each([
   });
 });
 
+describe("a window's port", () => {
+  function windowPort(windowFiles: string[] = []): Port {
+    const { port1, port2 } = new MessageChannel();
+    let closeAsked = false;
+    const server = createHostServer(requests, runs, {
+      windowFiles: () => windowFiles,
+      onCloseAsked: () => {
+        closeAsked = true;
+      },
+    });
+    server.serve(messagePort(port1), { isWindow: true });
+    closers.push(async () => {
+      expect(closeAsked).toBe(false);
+      port1.close();
+      await server.close();
+    });
+    return messagePort(port2);
+  }
+
+  const id = "a".repeat(64);
+
+  test("may not name files of the machine", async () => {
+    const client = connect(windowPort());
+    const inputs = [
+      client.open("answer.ask", question("one")).result(),
+      client.open("answer.ask", { documentId: id, question: "?", model: "/etc/a" }).result(),
+      client.open("answer.ask", { documentId: id, question: "?", profile: "a" }).result(),
+      client.open("heads.calibrate", { texts: ["a.txt"] }).result(),
+      client.request("documents.add", { path: "/etc/passwd" }),
+      client.request("heads.list", { model: "..\\a.gguf" }),
+      client.request("settings.set", { model: "/a.gguf" }),
+    ];
+    for (const reply of await Promise.all(inputs)) {
+      expect(reply).toMatchObject({ ok: false, error: { code: "not_allowed" } });
+    }
+    const named = client.open("answer.ask", {
+      documentId: id,
+      question: "one",
+      model: "smollm2-135m",
+      profile: "uniform",
+    });
+    expect(await named.result()).toMatchObject({ ok: true, value: { answer: "one " } });
+  });
+
+  test("may name the files that a shell was told to use", async () => {
+    const client = connect(windowPort(["/models/own.gguf"]));
+    expect(await client.request("heads.list", { model: "/models/own.gguf" })).toMatchObject({
+      ok: true,
+    });
+    expect(await client.request("heads.list", { model: "/models/other.gguf" })).toMatchObject({
+      error: { code: "not_allowed" },
+    });
+  });
+
+  test("can't close the host, and does nothing with what is no message", async () => {
+    const port = windowPort();
+    const client = connect(port);
+    for (const message of [
+      null,
+      "open",
+      { kind: "close" },
+      { kind: "close", extra: 1 },
+      { kind: "open", runId: "r", route: "answer.ask", input: {}, credits: 1e9 },
+      { kind: "open", runId: "x".repeat(65), route: "answer.ask", input: {}, credits: 1 },
+      { kind: "request", id: -1, route: "host.hello", input: {} },
+    ]) {
+      port.post(message);
+    }
+    expect(await client.request("host.hello", {})).toMatchObject({ ok: true });
+    expect(await client.request("__proto__" as never, {} as never)).toMatchObject({
+      error: { code: "invalid_argument" },
+    });
+  });
+
+  test("names a document in exactly one way", async () => {
+    const client = connect(threadPort());
+    for (const input of [{}, { path: "a", documentId: id }]) {
+      expect(
+        await client.open("answer.ask", { ...input, question: "?" } as never).result(),
+      ).toMatchObject({ ok: false, error: { code: "invalid_argument" } });
+    }
+  });
+});
+
 /** A port that loses the n-th frame. */
 function losing(port: Port, nth: number): Port {
   let frames = 0;
