@@ -34,6 +34,8 @@ export interface Turn {
   /** The answer's text so far. */
   text: string;
   state: TurnState;
+  /** Where the sentences of the text lie, [start, end) in UTF-16 units: citations count them. */
+  sentences: { start: number; end: number }[];
   /** The whole answer, once it has ended with one. */
   answer: Answer | null;
   error: ErrorValue | null;

@@ -26,6 +26,8 @@ export const shellInputs = {
   /** http and https only; opens outside. */
   "link.open": z.strictObject({ url: z.url().max(4096) }),
   "host.restart": z.strictObject({}),
+  /** Electron only: the main process answers with a port that bears this name. */
+  "host.connect": z.strictObject({ name: z.string().min(1).max(64) }),
   "window.open": z.strictObject({}),
   "theme.set": z.strictObject({ theme: z.enum(themes) }),
 } as const;
@@ -45,6 +47,7 @@ export interface ShellOutputs {
   "file.save": string | null;
   "link.open": null;
   "host.restart": null;
+  "host.connect": null;
   "window.open": null;
   "theme.set": null;
 }
@@ -95,9 +98,8 @@ export type ShellCommand = (typeof shellCommands)[number];
 export interface Shell {
   readonly kind: "desktop" | "browser";
   /** A fresh channel to the host, which is started if it does not run. Channels close when the host
-   * goes: what was saved is kept, and a new one leads to the next host.
-   * Rejects with an `ErrorValue` when the shell itself can't be reached. */
-  connect(): Promise<Port>;
+   * goes: what was saved is kept, and a new one leads to the next host. */
+  connect(): Promise<Result<Port>>;
   call<A extends ShellAction>(action: A, input: ShellInput<A>): Promise<Result<ShellOutputs[A]>>;
   /** Files from a drop or an input of the page enter the library. */
   addFiles(files: DroppedFile[]): Promise<Result<AddedDocuments>>;
@@ -105,9 +107,41 @@ export interface Shell {
   onEvent(listener: (event: ShellEvent) => void): () => void;
 }
 
-/** What the browsers' and Electron's File have in common, as far as a shell needs it. */
+/** A browser's File, as far as a shell needs it. */
 export interface DroppedFile {
   readonly name: string;
   readonly size: number;
-  arrayBuffer(): Promise<ArrayBuffer>;
 }
+
+/** What the preload script puts into the window, as `scholia`: two functions, no channel names. */
+export interface DesktopBridge {
+  /** @param input of "documents.drop": the dropped Files, whose paths only the preload can have */
+  call(action: string, input: unknown): Promise<Result<unknown>>;
+  subscribe(listener: (event: ShellEvent) => void): () => void;
+}
+
+/** The message that hands the window its port to the host (`window.postMessage`, with the port). */
+export interface PortMessage {
+  kind: "scholia-port";
+  name: string;
+}
+
+/** The loopback server's addresses, below its root. */
+export const webPaths = {
+  /** WebSocket: {@link file://./codec.ts} */
+  host: "host",
+  /** GET: {@link ShellState}. */
+  state: "shell/state",
+  /** POST. */
+  restart: "shell/restart",
+  /** POST: the file's bytes; `?name=`. Answers with a Result of {@link AddedDocuments}. */
+  documents: "shell/documents",
+} as const;
+
+/** The WebSocket's close codes. */
+export const closeCodes = {
+  /** The host ended; ask for the state. */
+  hostGone: 4001,
+  /** A frame that was too large or no message. */
+  refused: 4002,
+} as const;
