@@ -4,9 +4,10 @@ import { access, stat } from "node:fs/promises";
 import { basename } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Result } from "../../contract/errors.ts";
-import { Document, type Failure, failure, noTextError, selectPages } from "./document.ts";
+import { Document, type Failure, failure } from "./document.ts";
 import { defaultLimits, type ReadLimits } from "./parser.ts";
 import type { ReadMessage, ReadTask } from "./readProcess.ts";
+import { noTextError, selectPages } from "./selection.ts";
 
 export interface ReadOptions {
   /** Physical pages to keep, e.g. `1-20,25`; all without it. The whole file is read either way. */

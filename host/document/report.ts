@@ -1,4 +1,5 @@
 import type { ExtractionReport, Page, PageStatus } from "./document.ts";
+import { formatRanges } from "./ranges.ts";
 
 /** What a parser saw on a page beside its text. */
 export interface PageEvidence {
@@ -117,18 +118,4 @@ function summarySentence(pages: Page[], counts: Record<PageStatus, number>): str
     else if (numbers.length > 1) parts.push(`pages ${formatRanges(numbers, 12)} ${many}`);
   }
   return `${parts.join("; ")}.`;
-}
-
-/** Page numbers in rising order as `--pages` takes them: `1-20,25`. After `most` ranges the rest is
- * given as a count of pages. */
-export function formatRanges(numbers: number[], most = Number.POSITIVE_INFINITY): string {
-  const ranges: [number, number][] = [];
-  for (const number of numbers) {
-    const last = ranges.at(-1);
-    if (last && last[1] === number - 1) last[1] = number;
-    else ranges.push([number, number]);
-  }
-  const words = ranges.slice(0, most).map(([a, b]) => (a === b ? `${a}` : `${a}-${b}`));
-  const more = ranges.slice(most).reduce((sum, [a, b]) => sum + b - a + 1, 0);
-  return words.join(",") + (more > 0 ? ` and ${more} more` : "");
 }

@@ -121,6 +121,8 @@ export interface PrefillProgress {
   memoryTokens: number;
   /** Found on disk, checksums verified. */
   diskTokens: number;
+  /** Found damaged on disk: that file is gone, and they are computed again. */
+  brokenTokens: number;
   /** Length of the sequence so far. */
   depthTokens: number;
   /** Spent computing; cached tokens are not counted. */

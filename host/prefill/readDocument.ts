@@ -175,6 +175,11 @@ export async function prefillDocument(
     if (progress.storeError !== null) {
       sink.notice(`The read could not be saved: ${progress.storeError.message}`);
     }
+    if (progress.brokenTokens > 0) {
+      sink.notice(
+        `${progress.brokenTokens.toLocaleString("en")} saved tokens were damaged on disk; they were read again.`,
+      );
+    }
     return { sequence, progress };
   } catch (error) {
     const isStopped = error instanceof ScholiaError && error.code === "cancelled";

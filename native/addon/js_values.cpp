@@ -224,6 +224,7 @@ Napi::Value to_js(Napi::Env env, const PrefillProgress& value) {
       .number("totalTokens", value.total_tokens)
       .number("memoryTokens", value.memory_tokens)
       .number("diskTokens", value.disk_tokens)
+      .number("brokenTokens", value.broken_tokens)
       .number("depthTokens", value.depth_tokens)
       .number("seconds", value.seconds)
       .number("tokensPerSecond", value.tokens_per_second)

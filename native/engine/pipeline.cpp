@@ -280,6 +280,7 @@ Result<PrefillProgress> Pipeline::prefill(SequenceId sequence, std::span<const T
   progress.total_tokens = n_tokens;
   progress.memory_tokens = cached.memory_tokens;
   progress.disk_tokens = cached.disk_tokens;
+  progress.broken_tokens = cached.broken_tokens;
   progress.done_tokens = cached.total();
   progress.depth_tokens = kv_->view(sequence).n_tokens;
   if (on_progress) on_progress(progress);
@@ -471,6 +472,7 @@ Result<HeadErrors> Pipeline::measure_heads(std::span<const Token> tokens, int ta
   progress.total_tokens = n_tokens;
   progress.memory_tokens = cached.memory_tokens;
   progress.disk_tokens = cached.disk_tokens;
+  progress.broken_tokens = cached.broken_tokens;
   progress.done_tokens = progress.depth_tokens = cached.total();
   while (progress.done_tokens < n_tokens) {
     const int first = progress.done_tokens;

@@ -63,7 +63,7 @@ class CpuBackend final : public Backend {
       if (Status status = build_prefill(n, chunk.logits); !status.ok()) return status.error();
     }
     set_inputs(prefill_, chunk.tokens, chunk.view.n_tokens);
-    attention_.begin_prefill(chunk, pages);
+    attention_.begin_prefill(chunk, pages, cancel);
     return run(prefill_, cancel);
   }
 

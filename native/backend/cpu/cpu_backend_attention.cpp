@@ -104,10 +104,12 @@ ggml_tensor* CpuAttention::attend_token(ggml_context* context, int layer, ggml_t
 
 // --- prefill --------------------------------------------------------------------------------
 
-void CpuAttention::begin_prefill(const PrefillChunk& chunk, KvPages& pages) {
+void CpuAttention::begin_prefill(const PrefillChunk& chunk, KvPages& pages,
+                                 const CancelFlag* cancel) {
   chunk_ = &chunk;
   step_ = nullptr;
   pages_ = &pages;
+  cancel_ = cancel;
   for (auto& layer : layers_) layer->next_attend.store(0, std::memory_order_relaxed);
 }
 
@@ -134,6 +136,7 @@ void CpuAttention::run_attend_prompt(LayerWork& work, const float* q, float* out
     // The last tiles see the most keys, so they are handed out first.
     const int unit = work.next_attend.fetch_add(1, std::memory_order_relaxed);
     if (unit >= n_tiles * hp_.n_kv_heads) return;
+    if (cancel_ != nullptr && cancel_->load(std::memory_order_relaxed)) return;
     const int tile = n_tiles - 1 - unit / hp_.n_kv_heads;
     const int begin = tile * kPrefillTileTokens;
     prefill_attend(kv, unit % hp_.n_kv_heads, q, stride, hp_.group(), chunk_->view.n_tokens, begin,

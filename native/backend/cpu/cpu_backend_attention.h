@@ -31,8 +31,10 @@ class CpuAttention {
   ggml_tensor* attend_token(ggml_context* context, int layer, ggml_tensor* q, ggml_tensor* k,
                             ggml_tensor* v);
 
-  // Call before the graph runs; the arguments must live until it has run.
-  void begin_prefill(const PrefillChunk& chunk, KvPages& pages);
+  // Call before the graph runs; the arguments must live until it has run. ggml looks at a cancel
+  // flag between nodes only, and a chunk's attention at a great depth takes longer than a user
+  // waits: so it looks too, and leaves the rest of its output as it was.
+  void begin_prefill(const PrefillChunk& chunk, KvPages& pages, const CancelFlag* cancel);
   void begin_decode(const DecodeStep& step, KvPages& pages);
   // Call after a decode graph ran: fills step.trace.
   void finish_decode(const DecodeStep& step);
@@ -88,6 +90,7 @@ class CpuAttention {
   const PrefillChunk* chunk_ = nullptr;
   const DecodeStep* step_ = nullptr;
   KvPages* pages_ = nullptr;
+  const CancelFlag* cancel_ = nullptr;
 };
 
 }  // namespace scholia

@@ -27,6 +27,7 @@ struct PrefillProgress {
   int total_tokens = 0;
   int memory_tokens = 0;    // found in memory
   int disk_tokens = 0;      // found on disk, checksums verified
+  int broken_tokens = 0;    // found damaged on disk: that file is gone, they are computed again
   int depth_tokens = 0;     // length of the sequence so far
   double seconds = 0;       // spent computing, cached tokens not counted
   double tokens_per_second = 0;  // of the last chunk

@@ -1,7 +1,9 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { Document, parsePageRange, selectPages } from "../../../host/document/document.ts";
-import { formatRanges, summarise } from "../../../host/document/report.ts";
+import { Document } from "../../../host/document/document.ts";
+import { formatRanges } from "../../../host/document/ranges.ts";
+import { summarise } from "../../../host/document/report.ts";
+import { parsePageRange, selectPages } from "../../../host/document/selection.ts";
 
 function makeDocument(texts: string[]): Document {
   let start = 0;
