@@ -23,6 +23,10 @@ export const viteConfig: InlineConfig = {
     modulePreload: { polyfill: false },
     sourcemap: true,
     chunkSizeWarningLimit: 1500,
+    rolldownOptions: {
+      // "use client" in libraries means something to servers only.
+      onwarn: (warning, warn) => warning.code === "MODULE_LEVEL_DIRECTIVE" || warn(warning),
+    },
   },
 };
 

@@ -32,7 +32,8 @@ export function difference(share: number): string {
 
 /** Black or white, whichever is read more easily on the colour.
  * @param colour `#rrggbb` or `rgb(r, g, b)` */
-export const inkOn = (colour: string): string => (luminance(colour) > 0.18 ? "#14110d" : "#ffffff");
+export const inkOn = (colour: string): string =>
+  luminance(colour) > 0.179 ? "#000000" : "#ffffff";
 
 /** Relative luminance as WCAG 2 defines it, 0 to 1. */
 export function luminance(colour: string): number {
