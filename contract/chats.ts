@@ -60,6 +60,8 @@ export interface ContextShare {
   documentTokens: number;
   /** What stands around the document. */
   aroundTokens: number;
+  /** Of these, tokens before the document's first page. */
+  leadingTokens: number;
   /** Earlier turns. */
   historyTokens: number;
   questionTokens: number;

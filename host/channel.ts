@@ -224,6 +224,45 @@ function forgetOldRuns(runs: Map<string, HostRun>) {
   }
 }
 
+/** A sink that passes everything on and lets some of it be heard on the way. */
+export function listening(
+  sink: RunSink,
+  ears: Partial<Omit<RunSink, "signal" | "runId">>,
+): RunSink {
+  return {
+    signal: sink.signal,
+    runId: sink.runId,
+    progress(progress) {
+      ears.progress?.(progress);
+      sink.progress(progress);
+    },
+    notice(message) {
+      ears.notice?.(message);
+      sink.notice(message);
+    },
+    turn(turn) {
+      ears.turn?.(turn);
+      sink.turn(turn);
+    },
+    context(context) {
+      ears.context?.(context);
+      sink.context(context);
+    },
+    text(text) {
+      ears.text?.(text);
+      sink.text(text);
+    },
+    trace(trace) {
+      ears.trace?.(trace);
+      sink.trace(trace);
+    },
+    row(row) {
+      ears.row?.(row);
+      sink.row(row);
+    },
+  };
+}
+
 /** A window's message, if it is one: what comes from outside is looked at before it is used. */
 function readMessage(raw: unknown): ToHost | null {
   const parsed = toHostSchema.safeParse(raw);

@@ -5,6 +5,7 @@ import type {
   OutlineEntry,
   Page,
   PageStatus,
+  TextLine,
 } from "../../contract/documents.ts";
 import type { ErrorCode, ErrorValue } from "../../contract/errors.ts";
 import { formatRanges } from "./ranges.ts";
@@ -118,10 +119,18 @@ export class Document implements DocumentContent {
       const page = this.pageOf(offset);
       const until = Math.min(last, page.end);
       if (until <= offset) break;
-      found.push(...lineBoxes(this.boxes, page, offset, until));
+      for (const { start, end, ...box } of lineBoxes(this.boxes, page, offset, until)) {
+        found.push({ page: page.number, ...box });
+      }
       offset = until;
     }
     return found;
+  }
+
+  /** The runs of characters on the lines of a page, in the order of the text. Empty for kinds without
+   * a layout. */
+  linesOf(page: Page): TextLine[] {
+    return this.boxes ? lineBoxes(this.boxes, page, page.start, page.end) : [];
   }
 
   /** The text of the pages with physical numbers from `first` to `last`, both included; pages that
@@ -142,8 +151,8 @@ interface Edges {
 }
 
 /** Joins the boxes of neighbouring characters while they stay on one line. */
-function lineBoxes(boxes: Uint16Array, page: Page, start: number, end: number): Box[] {
-  const lines: Edges[] = [];
+function lineBoxes(boxes: Uint16Array, page: Page, start: number, end: number): TextLine[] {
+  const lines: (Edges & { start: number; end: number })[] = [];
   let last: Edges | undefined;
   for (let at = start * 4; at < end * 4; at += 4) {
     const edges = {
@@ -159,15 +168,17 @@ function lineBoxes(boxes: Uint16Array, page: Page, start: number, end: number): 
       line.top = Math.min(line.top, edges.top);
       line.right = Math.max(line.right, edges.right);
       line.bottom = Math.max(line.bottom, edges.bottom);
+      line.end = at / 4 + 1;
     } else {
-      lines.push({ ...edges });
+      lines.push({ ...edges, start: at / 4, end: at / 4 + 1 });
     }
     last = edges;
   }
   const x = (page.width ?? 0) / boxScale;
   const y = (page.height ?? 0) / boxScale;
-  return lines.map(({ left, top, right, bottom }) => ({
-    page: page.number,
+  return lines.map(({ start, end, left, top, right, bottom }) => ({
+    start,
+    end,
     left: left * x,
     top: top * y,
     width: (right - left) * x,
