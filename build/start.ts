@@ -7,6 +7,11 @@ import { setUp } from "./setUp.ts";
 
 async function start(args: readonly string[]): Promise<void> {
   await setUp();
+  if (args[0] === "serve") {
+    // What it imports is there only after the set-up.
+    const { setUpRenderer } = await import("./renderer.ts");
+    await setUpRenderer();
+  }
   // A command fetches the model it needs by itself, when it has found nothing else wrong.
   if (args.length === 0) await fetchDefaultModel();
   const cli = join(root, "cli", "main.ts");
