@@ -2,9 +2,9 @@ import { spawn } from "node:child_process";
 import { describe, expect, test } from "vitest";
 import type { Chats, NewTurn } from "../../../host/store/chats.ts";
 import { thisHost } from "../../../host/store/hostName.ts";
-import { answerOf, documentId, useDataFolder } from "./folder.ts";
+import { answerOf, dataFolder, documentId } from "./folder.ts";
 
-const folder = useDataFolder();
+const folder = dataFolder();
 
 const question = (text: string, change: Partial<NewTurn> = {}): NewTurn => ({
   question: text,

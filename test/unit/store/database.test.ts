@@ -4,9 +4,9 @@ import { DatabaseSync } from "@photostructure/sqlite";
 import { describe, expect, test } from "vitest";
 import { databasePath, openDatabase } from "../../../host/store/database.ts";
 import { migrations } from "../../../host/store/migrations.ts";
-import { useDataFolder } from "./folder.ts";
+import { dataFolder } from "./folder.ts";
 
-const folder = useDataFolder();
+const folder = dataFolder();
 
 describe("the database", () => {
   test("is made in WAL mode and opened again with what was written", async () => {

@@ -4,9 +4,9 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import type { NewRead } from "../../../host/store/reads.ts";
 import { storeDir } from "../../../host/store/reads.ts";
-import { useDataFolder } from "./folder.ts";
+import { dataFolder } from "./folder.ts";
 
-const folder = useDataFolder();
+const folder = dataFolder();
 const sha256 = (text: string) => createHash("sha256").update(text).digest("hex");
 
 const read = (documentId: string, change: Partial<NewRead> = {}): NewRead => ({

@@ -13,7 +13,7 @@ export interface DataFolder {
 }
 
 /** A data folder of its own for each test. */
-export function useDataFolder(): DataFolder {
+export function dataFolder(): DataFolder {
   let path = "";
   const opened: Library[] = [];
   beforeEach(async () => {

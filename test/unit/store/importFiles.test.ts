@@ -2,9 +2,9 @@ import { mkdir, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { storeDir } from "../../../host/store/reads.ts";
-import { answerOf, documentId, useDataFolder } from "./folder.ts";
+import { answerOf, dataFolder, documentId } from "./folder.ts";
 
-const folder = useDataFolder();
+const folder = dataFolder();
 
 const manifest = {
   version: 1,
