@@ -6,32 +6,30 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { type ErrorValue, toErrorValue } from "../contract/errors.ts";
 import type { FromHost, HostEvent, Port } from "../contract/wire.ts";
-import { createHostServer, parentProcessPort } from "./channel.ts";
+import { createHostServer } from "./channel.ts";
 import { createHost, type Host } from "./handlers.ts";
-import { splitPort } from "./lanes.ts";
+import { hostEnd } from "./hostEnd.ts";
 import { openLibrary } from "./store/library.ts";
 
 const { values } = parseArgs({ options: { data: { type: "string" } } });
 const dataDir = values.data;
 if (dataDir === undefined) throw new Error("usage: main.ts --data DIR, forked with an IPC channel");
 
-const port = parentProcessPort();
+const end = hostEnd();
 const host = await open(dataDir).catch(fail);
-// Messages wait in the channel until somebody listens.
-const parent = splitPort(port);
 const server = createHostServer(host.requests, host.runs, {
   onCloseAsked: () => void leave(0),
   windowFiles: () => host.windowFiles(),
 });
-const greet = (end: Port, options?: { isWindow: boolean }) => {
-  server.serve(end, options);
-  const say = (event: HostEvent) => end.post({ kind: "event", event } satisfies FromHost);
+const greet = (port: Port, options?: { isWindow: boolean }) => {
+  server.serve(port, options);
+  const say = (event: HostEvent) => port.post({ kind: "event", event } satisfies FromHost);
   say({ kind: "ready", pid: process.pid });
   for (const message of host.notices) say({ kind: "notice", message });
 };
-greet(parent.main);
-parent.onLane((lane) => {
-  greet(lane, { isWindow: true });
+greet(end.main);
+end.onWindow((window) => {
+  greet(window, { isWindow: true });
   host.startQueue();
 });
 
@@ -55,7 +53,7 @@ async function fail(error: unknown): Promise<never> {
   const value: ErrorValue = toErrorValue(error);
   process.stderr.write(`${error instanceof Error ? error.stack : value.message}\n`);
   const event: FromHost = { kind: "event", event: { kind: "exiting", error: value } };
-  port.post(event);
+  end.main.post(event);
   await sleep(lastWordsMs);
   process.exit(1);
 }

@@ -29,11 +29,15 @@ export interface HostOptions {
   /** Every line that the host and its libraries write to standard error. */
   onLog?: (line: string) => void;
   env?: NodeJS.ProcessEnv;
+  /** Another Node than this process's own, and where the host's main.ts is: in Electron. */
+  execPath?: string;
+  entry?: string;
 }
 
 export function startHost(options: HostOptions): HostProcess {
-  const entry = fileURLToPath(new URL("./main.ts", import.meta.url));
+  const entry = options.entry ?? fileURLToPath(new URL("./main.ts", import.meta.url));
   const child = fork(entry, ["--data", options.dataDir], {
+    ...(options.execPath === undefined ? {} : { execPath: options.execPath, execArgv: [] }),
     serialization: "advanced",
     // Piped, not inherited: libraries log there, and a shell's standard output is its answer.
     stdio: ["ignore", "pipe", "pipe", "ipc"],
