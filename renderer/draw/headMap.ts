@@ -19,7 +19,7 @@ export interface HeadGrid {
 
 /** Room for the numbers along the axes. */
 const axis = { left: 26, top: 18 };
-const largestCell = 34;
+const largestCell = 46;
 const smallestCell = 3;
 /** Cells may be half as high as wide, so that many heads still fill a wide, low pane. */
 const flattest = 0.5;

@@ -190,6 +190,7 @@ export const en = {
   preflight: {
     title: "Before reading",
     heading: "Ready to read",
+    tooLong: "Longer than the model's context",
     begins: "Counting what reading takes …",
     tokens: "Tokens",
     cached: "{{tokens}} of them were read before",

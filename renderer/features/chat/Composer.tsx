@@ -77,13 +77,9 @@ function QuestionField({ disabled, onAsk }: { disabled: boolean; onAsk(): void }
   const draft = useApp((app) => app.draft);
   const setDraft = useApp((app) => app.setDraft);
   const about = useApp((app) => app.about);
+  useEffect(() => growWith(field.current), []);
   // biome-ignore lint/correctness/useExhaustiveDependencies: the height follows the text
-  useEffect(() => {
-    const node = field.current;
-    if (node === null) return;
-    node.style.height = "auto";
-    node.style.height = `${Math.min(node.scrollHeight, 220)}px`;
-  }, [draft]);
+  useEffect(() => fitHeight(field.current), [draft]);
   useEffect(() => {
     if (about !== null) field.current?.focus();
   }, [about]);
@@ -105,6 +101,28 @@ function QuestionField({ disabled, onAsk }: { disabled: boolean; onAsk(): void }
       }}
     />
   );
+}
+
+const tallest = 220;
+
+/** As high as its text, up to a limit. */
+function fitHeight(field: HTMLTextAreaElement | null): void {
+  if (field === null) return;
+  field.style.height = "auto";
+  field.style.height = `${Math.min(field.scrollHeight, tallest)}px`;
+}
+
+/** Another width breaks the lines elsewhere. */
+function growWith(field: HTMLTextAreaElement | null): (() => void) | undefined {
+  if (field === null) return undefined;
+  let width = 0;
+  const observer = new ResizeObserver(([entry]) => {
+    const now = entry!.contentRect.width;
+    if (now !== width) fitHeight(field);
+    width = now;
+  });
+  observer.observe(field);
+  return () => observer.disconnect();
 }
 
 /** While the document is being read: which part answers are made from. */

@@ -53,7 +53,7 @@ export function Pages({ detail }: { detail: DocumentDetail }) {
     list.measure();
     const index = detail.pages.findIndex(({ number }) => number === place.page);
     const start = list.getOffsetForIndex(Math.max(0, index), "start")?.[0] ?? 0;
-    frame.current?.scrollTo({ top: start + place.within * heightOf(Math.max(0, index)) });
+    frame.current?.scrollTo({ top: start - gap + place.within * heightOf(Math.max(0, index)) });
   }, [pageWidth, list, store, detail, heightOf]);
 
   const reached = useRef(-1);
@@ -69,7 +69,7 @@ export function Pages({ detail }: { detail: DocumentDetail }) {
     const inside = box === undefined ? goal.within * heightOf(index) : box.top * scale;
     const view = frame.current?.clientHeight ?? 0;
     const above = box === undefined ? 0 : view * passageAt;
-    frame.current?.scrollTo({ top: Math.max(0, start + inside - above) });
+    frame.current?.scrollTo({ top: Math.max(0, start - gap + inside - above) });
     // Sections have their real height only once they are there.
     if (!detail.hasLayout) list.scrollToIndex(index, { align: "start" });
   }, [goal, width, pageWidth, list, detail, heightOf]);

@@ -1,4 +1,4 @@
-import { memo } from "react";
+import { memo, useEffect, useRef } from "react";
 import type { Page } from "../../../contract/documents.ts";
 import { useApp } from "../../store/app.ts";
 import { t } from "../../strings/index.ts";
@@ -16,8 +16,18 @@ interface TextSectionProps {
 export const TextSection = memo(function TextSection({ page, width, zoom }: TextSectionProps) {
   const { value, error } = usePageText(page.number);
   const ranges = useRanges(page);
+  const section = useRef<HTMLElement>(null);
+  const goal = useApp((app) => app.goal?.serial);
+  const hasText = value !== null;
+  // Where a passage stands in a section is known once its letters are there.
+  // biome-ignore lint/correctness/useExhaustiveDependencies: each new goal is gone to once
+  useEffect(() => {
+    if (!hasText) return;
+    section.current?.querySelector("[data-current]")?.scrollIntoView({ block: "center" });
+  }, [goal, hasText]);
   return (
     <section
+      ref={section}
       className={styles.section}
       style={{ width, fontSize: `${16 * zoom}px` }}
       aria-label={t("document.sectionLabel", { section: page.label })}
@@ -28,7 +38,11 @@ export const TextSection = memo(function TextSection({ page, width, zoom }: Text
           kind === null ? (
             text
           ) : (
-            <mark key={start} className={styles[kind]}>
+            <mark
+              key={start}
+              className={styles[kind]}
+              data-current={kind === "found" ? undefined : "true"}
+            >
               {text}
             </mark>
           ),

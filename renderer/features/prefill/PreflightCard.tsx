@@ -83,7 +83,7 @@ function PreflightOf({ preflight: { progress, value, error } }: { preflight: Pre
 function PreflightNumbers({ value }: { value: Preflight }) {
   return (
     <section className={styles.card} aria-label={t("preflight.title")}>
-      <h3>{t("preflight.heading")}</h3>
+      <h3>{t(value.fits ? "preflight.heading" : "preflight.tooLong")}</h3>
       <p className={styles.summary}>{value.report.summary}</p>
       {value.report.notes.map((note) => (
         <p key={note} className={styles.warning}>
@@ -107,13 +107,7 @@ function PreflightNumbers({ value }: { value: Preflight }) {
           )}
         </Fact>
         <Fact name={t("preflight.speed")}>
-          {value.answerRates.map(({ mode, tokensPerSecond }) => (
-            <span key={mode} className={styles.rate}>
-              {t(`preflight.rate.${mode}`, {
-                rate: tokensPerSecond === null ? "–" : formatRate(tokensPerSecond),
-              })}
-            </span>
-          ))}
+          <AnswerRates value={value} />
         </Fact>
         <Fact name={t("preflight.model")}>{`${value.model.name} · ${value.model.device}`}</Fact>
       </dl>
@@ -135,15 +129,31 @@ const Fact = ({ name, children }: { name: string; children: ReactNode }) => (
   </div>
 );
 
+/** Tokens per second of answers at that depth, where they were measured. */
+function AnswerRates({ value: { answerRates } }: { value: Preflight }) {
+  const measured = answerRates.filter(({ tokensPerSecond }) => tokensPerSecond !== null);
+  if (measured.length === 0) return t("preflight.unmeasured");
+  return measured.map(({ mode, tokensPerSecond }) => (
+    <span key={mode} className={styles.rate}>
+      {t(`preflight.rate.${mode}`, { rate: formatRate(tokensPerSecond ?? 0) })}
+    </span>
+  ));
+}
+
 /** The document beside the model's context. */
 function ContextBar({ value }: { value: Preflight }) {
   const { documentTokens, aroundTokens, answerTokens, contextTokens } = value;
-  const total = Math.max(contextTokens, documentTokens + aroundTokens + answerTokens);
+  const needed = documentTokens + aroundTokens + answerTokens;
+  const total = Math.max(contextTokens, needed);
+  // What does not fit comes last, whatever it is.
+  const over = Math.max(0, needed - contextTokens);
+  const document = Math.min(documentTokens + aroundTokens, needed - over);
   return (
     <figure className={styles.bar}>
       <div aria-hidden="true">
-        <i style={{ width: share(documentTokens + aroundTokens, total) }} data-part="document" />
-        <i style={{ width: share(answerTokens, total) }} data-part="answer" />
+        <i style={{ width: share(document, total) }} data-part="document" />
+        <i style={{ width: share(needed - over - document, total) }} data-part="answer" />
+        <i style={{ width: share(over, total) }} data-part="over" />
       </div>
       <figcaption>
         {t("preflight.context", {
