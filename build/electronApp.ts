@@ -5,7 +5,7 @@ import { builtinModules } from "node:module";
 import { join } from "node:path";
 import { build, type InlineConfig } from "vite";
 import { electronAppDist, root } from "./paths.ts";
-import { fail, step } from "./report.js";
+import { step } from "./report.js";
 import { hashFiles, isStamped, writeStamp } from "./stamp.ts";
 
 const stampPath = join(electronAppDist, "stamp");
@@ -14,18 +14,19 @@ const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"))
   version: string;
 };
 
-const bundle = (entry: string, name: string): InlineConfig => ({
+/** One CommonJS file from a source and all that it imports, for the Node of Electron 22, the oldest that
+ * the tests run. */
+export const nodeBundle = (entry: string, name: string, outDir: string): InlineConfig => ({
   configFile: false,
   root,
   logLevel: "warn",
   build: {
-    outDir: electronAppDist,
+    outDir,
     emptyOutDir: false,
-    // Of Electron 22, the oldest that the tests run.
     target: "node16",
     minify: false,
     sourcemap: true,
-    lib: { entry: join(root, "electron", entry), formats: ["cjs"], fileName: () => name },
+    lib: { entry: join(root, entry), formats: ["cjs"], fileName: () => name },
     rolldownOptions: {
       external: ["electron", /^node:/, ...builtinModules],
       // Only the host's own process asks where its sources are; here it is told.
@@ -44,11 +45,8 @@ export async function setUpElectronApp(): Promise<void> {
   );
   if (isStamped(stampPath, hash)) return;
   await step("Bundling the desktop app", async () => {
-    await build(bundle("main/main.ts", "main.cjs"));
-    await build(bundle("preload/preload.ts", "preload.cjs"));
+    await build(nodeBundle("electron/main/main.ts", "main.cjs", electronAppDist));
+    await build(nodeBundle("electron/preload/preload.ts", "preload.cjs", electronAppDist));
     writeStamp(stampPath, hash);
   });
 }
-
-// `npm run desktop`: the bundle and nothing else.
-if (process.argv[1] === import.meta.filename) await setUpElectronApp().catch(fail);

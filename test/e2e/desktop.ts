@@ -24,7 +24,8 @@ export interface DesktopOptions {
   /** Where Electron keeps its own things. */
   profile: string;
   args?: string[];
-  env?: Record<string, string>;
+  /** A host in Electron's utility process; without it the real one runs in this Node. */
+  hostEntry?: string;
 }
 
 /** Bundles and fetches what is missing. */
@@ -49,9 +50,9 @@ export async function startDesktop(options: DesktopOptions): Promise<Desktop> {
     ...(process.env as Record<string, string>),
     DISPLAY: screen.display,
     SCHOLIA_DATA: options.data,
-    SCHOLIA_HOST_NODE: process.execPath,
-    SCHOLIA_HOST_ENTRY: join(root, "host", "main.ts"),
-    ...options.env,
+    ...(options.hostEntry === undefined
+      ? { SCHOLIA_HOST_NODE: process.execPath, SCHOLIA_HOST_ENTRY: join(root, "host", "main.ts") }
+      : { SCHOLIA_HOST_ENTRY: options.hostEntry }),
   };
   const app = await _electron.launch({
     executablePath,
