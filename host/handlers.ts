@@ -1,5 +1,6 @@
 /** What answers each route. */
 import { rm, stat } from "node:fs/promises";
+import { join, sep } from "node:path";
 import { ScholiaError } from "../contract/errors.ts";
 import type { CheckLine, RequestInput } from "../contract/routes.ts";
 import type { HostEvent } from "../contract/wire.ts";
@@ -40,7 +41,9 @@ export interface Host {
   windowFiles(): string[];
   /** Reads what waits in the queue; called when a window is there to show it. */
   startQueue(): void;
-  /** Stops reading, frees the engine and closes the library. */
+  /** Ends the reading of the queue at its next chunk; it goes on with the next host. */
+  stopQueue(): Promise<void>;
+  /** Frees the engine and closes the library. */
   close(): Promise<void>;
 }
 
@@ -80,6 +83,11 @@ export function createHost(
         `${document.name} was changed while it was opened. Add it again: it is another document now.`,
       );
     }
+    return { document, path };
+  };
+  /** Opens a document and writes down what was found out of it. */
+  const openAndNote: typeof openDocument = async (input, sink) => {
+    const { document, path } = await openDocument(input, sink);
     await library.documents
       .opened({
         id: document.id,
@@ -94,7 +102,7 @@ export function createHost(
       );
     return { document, path };
   };
-  /** A document of the library, without a run to report to. */
+  /** A document that a window looks at: nothing is written, and there is no run to report to. */
   const quietly = (input: NamedDocument) =>
     openDocument(input, {
       progress() {},
@@ -120,7 +128,7 @@ export function createHost(
   const queue = new PrefillQueue(
     new QueueRows(library.database),
     async (row, sink) => {
-      const { document, path } = await openDocument(
+      const { document, path } = await openAndNote(
         { documentId: row.documentId, pages: row.pages ?? undefined },
         sink,
       );
@@ -153,7 +161,7 @@ export function createHost(
     library,
     documents,
     room,
-    openDocument,
+    openDocument: openAndNote,
     pagesReadSoFar(documentId) {
       const item = queue.unfinished(documentId);
       return item === undefined ? null : pagesReadSoFar(item);
@@ -218,7 +226,11 @@ export function createHost(
     },
     "documents.remove": async ({ documentId }) => {
       for (const item of queue.list()) if (item.documentId === documentId) queue.cancel(item.id);
+      const { path } = await library.documents.get(documentId);
       await library.documents.remove(documentId);
+      // A copy that a browser sent is ours; a file of the person's is not.
+      const copies = join(dataDir, "uploads", documentId);
+      if (path.startsWith(copies + sep)) await rm(copies, { recursive: true, force: true });
       changed("documents", documentId);
       changed("reads");
       return null;
@@ -317,7 +329,7 @@ export function createHost(
   // Documents are opened before the engine: what is wrong with a file is said at once.
   const runs: RunHandlers = {
     "document.open": async (input, sink) => {
-      const { document } = await openDocument(input, sink);
+      const { document } = await openAndNote(input, sink);
       const { title } = await library.documents.get(document.id).catch(() => ({
         title: titleOf(document),
       }));
@@ -326,7 +338,7 @@ export function createHost(
     },
 
     "document.preflight": async (input, sink) => {
-      const { document } = await openDocument(input, sink);
+      const { document } = await openAndNote(input, sink);
       return queue.whileYielding(() =>
         room.use(input, sink, (resident) =>
           preflight(input, document, resident, documents, { rates: library.rates, dataDir }),
@@ -335,7 +347,7 @@ export function createHost(
     },
 
     "document.read": async (input, sink) => {
-      const { document, path } = await openDocument(input, sink);
+      const { document, path } = await openAndNote(input, sink);
       const named = { ...input, path };
       const report = await room.use(input, sink, (resident) =>
         read(named, document, resident, documents, library, sink),
@@ -395,8 +407,8 @@ export function createHost(
       return [model, profile].filter((file) => file !== null);
     },
     startQueue: () => queue.start(),
+    stopQueue: () => queue.close(),
     async close() {
-      await queue.close();
       pictures.close();
       await room.close();
       library.close();

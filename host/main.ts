@@ -63,7 +63,8 @@ let leaving = false;
 async function leave(code: number) {
   if (leaving) return;
   leaving = true;
-  await server.close();
+  // A run may wait for what the queue is reading.
+  await Promise.all([host.stopQueue(), server.close()]);
   await host.close();
   process.exit(code);
 }

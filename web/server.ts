@@ -7,6 +7,7 @@ import { type WebSocket, WebSocketServer } from "ws";
 import { decodeMessage, encodeMessage } from "../contract/codec.ts";
 import { type Result, ScholiaError, toErrorValue } from "../contract/errors.ts";
 import { type AddedDocuments, closeCodes, type ShellState, webPaths } from "../contract/shell.ts";
+import { contentPolicy } from "../contract/windowFiles.ts";
 import type { Port } from "../contract/wire.ts";
 import type { HostKeeper } from "../host/keeper.ts";
 import type { HostProcess } from "../host/process.ts";
@@ -36,20 +37,8 @@ const messageBytesAtMost = 8 * 2 ** 20;
 /** A page that does not take its frames is let go: it may come back and have them replayed. */
 const bufferedBytesAtMost = 64 * 2 ** 20;
 
-const policy = [
-  "default-src 'none'",
-  "script-src 'self'",
-  "style-src 'self' 'unsafe-inline'",
-  "img-src 'self' blob:",
-  "font-src 'self'",
-  "connect-src 'self'",
-  "base-uri 'none'",
-  "form-action 'none'",
-  "frame-ancestors 'none'",
-].join("; ");
-
 const commonHeaders = {
-  "Content-Security-Policy": policy,
+  "Content-Security-Policy": contentPolicy,
   "Cross-Origin-Opener-Policy": "same-origin",
   "Cross-Origin-Resource-Policy": "same-origin",
   "Referrer-Policy": "no-referrer",

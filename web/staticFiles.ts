@@ -2,6 +2,7 @@
 import { readdir, readFile } from "node:fs/promises";
 import { extname, join, sep } from "node:path";
 import { ScholiaError } from "../contract/errors.ts";
+import { mimeTypes } from "../contract/windowFiles.ts";
 
 export interface StaticFile {
   bytes: Buffer;
@@ -10,25 +11,13 @@ export interface StaticFile {
   isHashed: boolean;
 }
 
-const types: Record<string, string> = {
-  ".html": "text/html; charset=utf-8",
-  ".js": "text/javascript; charset=utf-8",
-  ".css": "text/css; charset=utf-8",
-  ".json": "application/json",
-  ".svg": "image/svg+xml",
-  ".png": "image/png",
-  ".woff2": "font/woff2",
-  ".woff": "font/woff",
-  ".ttf": "font/ttf",
-};
-
 /** @returns files by path below the root; "" is index.html
  * @throws ScholiaError `not_found` when the window was not bundled */
 export async function readStaticFiles(folder: string): Promise<Map<string, StaticFile>> {
   const names = await readdir(folder, { recursive: true }).catch(() => [] as string[]);
   const files = new Map<string, StaticFile>();
   for (const name of names) {
-    const type = types[extname(name)];
+    const type = mimeTypes[extname(name)];
     if (type === undefined) continue;
     const isHashed = /-[\w-]{8,}\.\w+$/.test(name);
     files.set(name.split(sep).join("/"), {

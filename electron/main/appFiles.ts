@@ -2,30 +2,8 @@
 import { readFile } from "node:fs/promises";
 import { extname, join, normalize, sep } from "node:path";
 import { protocol, type Session } from "electron";
+import { contentPolicy, mimeTypes } from "../../contract/windowFiles.ts";
 import { isOwn, scheme } from "./origin.ts";
-
-const types: Record<string, string> = {
-  ".html": "text/html; charset=utf-8",
-  ".js": "text/javascript; charset=utf-8",
-  ".css": "text/css; charset=utf-8",
-  ".svg": "image/svg+xml",
-  ".png": "image/png",
-  ".woff2": "font/woff2",
-  ".woff": "font/woff",
-  ".ttf": "font/ttf",
-};
-
-export const policy = [
-  "default-src 'none'",
-  "script-src 'self'",
-  "style-src 'self' 'unsafe-inline'",
-  "img-src 'self' blob:",
-  "font-src 'self'",
-  "connect-src 'self'",
-  "base-uri 'none'",
-  "form-action 'none'",
-  "frame-ancestors 'none'",
-].join("; ");
 
 /** To be called before the app is ready. */
 export function registerScheme(): void {
@@ -62,9 +40,9 @@ export function serveWindow(session: Session, folder: string): void {
 }
 
 async function reply(url: string, folder: string): Promise<Reply> {
-  const common = { "Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff" };
+  const common = { "Content-Security-Policy": contentPolicy, "X-Content-Type-Options": "nosniff" };
   const path = isOwn(url) ? fileOf(url, folder) : null;
-  const type = path === null ? undefined : types[extname(path)];
+  const type = path === null ? undefined : mimeTypes[extname(path)];
   const bytes = path === null || type === undefined ? null : await readFile(path).catch(() => null);
   if (bytes === null) {
     const headers = { ...common, "Content-Type": "text/plain; charset=utf-8" };

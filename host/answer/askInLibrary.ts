@@ -1,6 +1,7 @@
 /** A question as the host takes it: of a document, in a chat or alone, of the whole or of what is read
  * so far. The engine's part is ask.ts. */
 import type { Answer } from "../../contract/answer.ts";
+import { ScholiaError } from "../../contract/errors.ts";
 import type { RunParsed } from "../../contract/routes.ts";
 import { listening, type RunSink } from "../channel.ts";
 import type { Document } from "../document/document.ts";
@@ -46,6 +47,7 @@ export class Asker {
     const pages = this.readSoFar(input);
     if (chatId === undefined) return this.answer(input, pages, sink, null);
     const { chats } = this.given.library;
+    checkDocument(chats.documentOf(chatId).documentId, input.documentId);
     const { turnId, parentId } = chats.ask(chatId, {
       question: input.question,
       parentId: input.parentId,
@@ -124,4 +126,13 @@ export class Asker {
     await engine.release(taken.sequence);
     return null;
   }
+}
+
+/** A chat is about one document; one that was begun with a path may not know it yet. */
+function checkDocument(ofChat: string | null, asked: string | undefined): void {
+  if (ofChat === null || asked === undefined || ofChat === asked) return;
+  throw new ScholiaError(
+    "invalid_argument",
+    "This chat is about another document. Begin a new one for this document.",
+  );
 }

@@ -24,12 +24,18 @@ interface PortEvent {
 const place = usePlace();
 let desktop: Desktop;
 let pdf: string;
+/** What the page was not allowed to do, so far. */
+const violations: string[] = [];
 
 beforeAll(async () => {
   await setUpDesktop();
   const texts = [textWith(["The door code of Ida's boathouse is 48213."], 200)];
   pdf = await place.write("boathouse.pdf", pdfOf(texts));
   desktop = await startDesktop({ data: place.data, profile: join(place.folder, "profile") });
+  desktop.window.on("console", (message) => {
+    if (message.text().includes("Content Security Policy")) violations.push(message.text());
+  });
+  await desktop.window.reload();
 });
 
 afterAll(() => desktop?.close());
@@ -134,6 +140,12 @@ describe("the desktop app", () => {
     ] as const) {
       expect(await call(action, input)).toMatchObject({ ok: false });
     }
+  });
+
+  test("does nothing that its own policy forbids", async () => {
+    await desktop.window.getByText("boathouse.pdf").first().click();
+    await desktop.window.waitForTimeout(1000);
+    expect(violations).toEqual([]);
   });
 
   test("can't be led elsewhere, opens no windows, asks for nothing, reaches no network", async () => {
