@@ -51,16 +51,45 @@ export function shareOf(scale: PageScale, page: number, within: number): number 
   return begin + (scale.edges[index + 1]! - begin) * within;
 }
 
-/** The largest value of the bins that a pixel covers, so that no narrow peak is lost.
+/** A strip over some pages as a strip over all of them: NaN where nothing was read.
+ * @param some pages that the values divide evenly by their tokens
+ * @returns [bins] */
+export function spread(
+  values: ArrayLike<number>,
+  some: PageScale,
+  all: PageScale,
+  bins: number,
+): Float32Array {
+  const out = new Float32Array(bins).fill(Number.NaN);
+  for (let bin = 0; bin < bins; bin++) {
+    const from = pageAt(all, bin / bins);
+    const to = pageAt(all, (bin + 1) / bins);
+    if (from === null || to === null) continue;
+    const begin = shareOf(some, from.page, from.within);
+    if (begin === null) continue;
+    // A bin that reaches into the next page takes what lies on its first one.
+    const end = shareOf(some, from.page, to.page === from.page ? to.within : 1) ?? begin;
+    const first = Math.min(values.length - 1, Math.floor(begin * values.length));
+    const last = Math.max(first + 1, Math.ceil(end * values.length));
+    let largest = 0;
+    for (let at = first; at < last && at < values.length; at++)
+      largest = Math.max(largest, values[at]!);
+    out[bin] = largest;
+  }
+  return out;
+}
+
+/** The largest value of the bins that a pixel covers, so that no narrow peak is lost; NaN where
+ * all of them are.
  * @returns [pixels] */
 export function resample(values: ArrayLike<number>, pixels: number): Float32Array {
   const out = new Float32Array(Math.max(0, pixels));
   for (let pixel = 0; pixel < out.length; pixel++) {
     const begin = Math.floor((pixel * values.length) / out.length);
     const end = Math.max(begin + 1, Math.ceil(((pixel + 1) * values.length) / out.length));
-    let largest = 0;
+    let largest = Number.NaN;
     for (let bin = begin; bin < end && bin < values.length; bin++)
-      largest = Math.max(largest, values[bin]!);
+      if (!(values[bin]! <= largest)) largest = values[bin]!;
     out[pixel] = largest;
   }
   return out;
@@ -124,13 +153,17 @@ function drawValues(
 ): void {
   const rows = resample(values, Math.round(height));
   let largest = 0;
-  for (const value of rows) largest = Math.max(largest, value);
+  for (const value of rows) if (value > largest) largest = value;
   // Neighbouring rows of one colour become one rectangle.
   let begin = 0;
   for (let row = 1; row <= rows.length; row++) {
-    const colour = viridis(shade(rows[begin]!, largest));
-    if (row < rows.length && viridis(shade(rows[row]!, largest)) === colour) continue;
-    surface.fill({ x: 0, y: begin, width, height: row - begin }, colour);
+    const colour = colourOf(rows[begin]!, largest);
+    if (row < rows.length && colourOf(rows[row]!, largest) === colour) continue;
+    if (colour !== null) surface.fill({ x: 0, y: begin, width, height: row - begin }, colour);
     begin = row;
   }
 }
+
+/** Null where nothing was read. */
+const colourOf = (value: number, largest: number): string | null =>
+  Number.isNaN(value) ? null : viridis(shade(value, largest));

@@ -1,13 +1,13 @@
 import type { Answer, Mode } from "../../contract/answer.ts";
 import type { Chat, ChatEntry, ContextShare, ReadMap, Turn } from "../../contract/chats.ts";
 import type { Run } from "../../contract/client.ts";
-import type { ErrorValue } from "../../contract/errors.ts";
+import type { ErrorValue, Result } from "../../contract/errors.ts";
 import type { Progress, RunFrame } from "../../contract/stream.ts";
 import { traces } from "../live/traces.ts";
 import type { Slice } from "./app.ts";
 import { branchTo } from "./branches.ts";
 import { engineChoice } from "./engine.ts";
-import { queueItemOf } from "./library.ts";
+import { activeItemOf, pagesInUse } from "./library.ts";
 import { saidError } from "./saidError.ts";
 
 /** Chats of the open document, and the answer that is being written. */
@@ -65,6 +65,8 @@ export interface Writing {
   question: string;
   mode: Mode;
   text: string;
+  /** Tokens written so far, as far as this window has seen. */
+  tokens: number;
   progress: Progress | null;
   notices: string[];
   stopping: boolean;
@@ -81,7 +83,7 @@ export function createChatSlice({ get, set, link }: Slice): ChatSlice {
     watched?.detach();
     watched = run;
     set({ writing });
-    const text = bufferText((whole) => update(run.runId, { text: whole }));
+    const text = bufferText((whole) => update(run.runId, { text: whole, tokens: traces.steps }));
     for await (const frame of run) {
       if (watched !== run) return;
       take(run, frame, text);
@@ -172,6 +174,24 @@ export function createChatSlice({ get, set, link }: Slice): ChatSlice {
     if (result.ok) set(({ readMaps }) => ({ readMaps: { ...readMaps, [turnId]: result.value } }));
   };
 
+  /** The open chat; a new one begins with its first question. */
+  const chatFor = async (
+    documentId: string,
+  ): Promise<Result<{ id: string; pages: string | null }>> => {
+    const { chat } = get();
+    if (chat !== null) return { ok: true, value: chat };
+    const pages = pagesInUse(get(), documentId);
+    const made = await link.request("chat.open", {
+      documentId,
+      ...(pages === null ? {} : { pages }),
+    });
+    return made.ok ? { ok: true, value: { id: made.value.chatId, pages } } : made;
+  };
+  const shownOf = (chatId: string) => {
+    const { chat } = get();
+    return chat?.id === chatId ? chat.shown : null;
+  };
+
   const leave = () => {
     watched?.detach();
     watched = null;
@@ -222,16 +242,17 @@ export function createChatSlice({ get, set, link }: Slice): ChatSlice {
     setDraft: (draft) => set({ draft }),
     askAbout: (words) => set({ about: words, narrowPane: words === null ? "document" : "chat" }),
     async ask(question, options = {}) {
-      const app = get();
-      const { document, settings, chat } = app;
-      if (document === null || app.writing !== null || question.trim() === "") return;
-      const reading = queueItemOf(app, document.id);
-      const parentId = options.parentId === undefined ? (chat?.shown ?? null) : options.parentId;
-      const mode = options.mode ?? settings.mode;
+      const { document, settings, writing } = get();
+      if (document === null || writing !== null || question.trim() === "") return;
       set({ askError: null, narrowPane: "chat" });
+      const chat = await chatFor(document.id);
+      if (!chat.ok) return set({ askError: chat.error, draft: question });
+      const { id: chatId, pages } = chat.value;
+      const parentId = options.parentId === undefined ? shownOf(chatId) : options.parentId;
+      const mode = options.mode ?? settings.mode;
       const run = link.open("answer.ask", {
         documentId: document.id,
-        ...(reading !== null ? { pages: reading.pages } : pagesOf(app.chat)),
+        ...(pages === null ? {} : { pages }),
         ...engineChoice(settings),
         question,
         mode,
@@ -239,21 +260,19 @@ export function createChatSlice({ get, set, link }: Slice): ChatSlice {
         temperature: options.temperature ?? settings.temperature,
         maxTokens: settings.maxTokens,
         ...(options.seed === undefined ? {} : { seed: options.seed }),
-        ...(chat === null ? {} : { chatId: chat.id, parentId }),
-        readSoFar: reading !== null && isUnfinished(reading.state),
+        chatId,
+        parentId,
+        readSoFar: activeItemOf(get(), document.id) !== null,
         trace: true,
       });
       await watch(run, {
+        ...beginning,
         runId: run.runId,
         chatId: null,
         turnId: null,
         parentId,
         question,
         mode,
-        text: "",
-        progress: null,
-        notices: [],
-        stopping: false,
       });
     },
     stopAnswer() {
@@ -300,7 +319,10 @@ export function createChatSlice({ get, set, link }: Slice): ChatSlice {
   };
 }
 
+const beginning = { text: "", tokens: 0, progress: null, notices: [], stopping: false };
+
 const writingOf = (runId: string, chatId: string, turn: Turn): Writing => ({
+  ...beginning,
   runId,
   chatId,
   turnId: turn.id,
@@ -308,15 +330,7 @@ const writingOf = (runId: string, chatId: string, turn: Turn): Writing => ({
   question: turn.question,
   mode: turn.mode,
   text: turn.text,
-  progress: null,
-  notices: [],
-  stopping: false,
 });
-
-const pagesOf = (chat: Chat | null) => (chat?.pages == null ? {} : { pages: chat.pages });
-
-const isUnfinished = (state: string): boolean =>
-  ["waiting", "reading", "yielding", "paused"].includes(state);
 
 interface TextBuffer {
   add(text: string): void;

@@ -5,6 +5,7 @@ import type { RequestInput } from "../../contract/routes.ts";
 import type { AddedDocuments } from "../../contract/shell.ts";
 import { t } from "../strings/index.ts";
 import type { App, Slice } from "./app.ts";
+import { pagesInRange } from "./pages.ts";
 import { saidError } from "./saidError.ts";
 
 /** Documents, what was read of them, and the queue of reads. */
@@ -60,12 +61,11 @@ export function createLibrarySlice({ get, set, link, shell }: Slice): LibrarySli
     refreshReads,
     refreshQueue,
     setQueue(items) {
-      const ended = items.some(
-        ({ id, state }) =>
-          state === "done" && get().queue.some((old) => old.id === id && old.state !== "done"),
-      );
       set({ queue: items });
-      if (ended) void Promise.all([refreshDocuments(), refreshReads()]);
+      const done = items.filter(({ state }) => state === "done");
+      // What is read shows in the library. Another window may dismiss it at the same time.
+      for (const { id } of done) void link.request("queue.cancel", { id });
+      if (done.length > 0) void Promise.all([refreshDocuments(), refreshReads()]);
     },
     chooseFiles: () => adding(1, () => shell.call("documents.choose", {})),
     addFiles: (files) => adding(files.length, () => shell.addFiles(files)),
@@ -125,13 +125,29 @@ function lists({ get, set, link }: Slice) {
   };
 }
 
+/** The read of a document that goes on or waits. */
+export const activeItemOf = (app: App, documentId: string): QueueItem | null =>
+  app.queue.find(
+    (item) => item.documentId === documentId && item.state !== "done" && item.state !== "failed",
+  ) ?? null;
+
 /** The item of the queue for a document, ended ones last. */
 export function queueItemOf(app: App, documentId: string): QueueItem | null {
-  const items = app.queue.filter((item) => item.documentId === documentId);
-  return items.find(({ state }) => state !== "done" && state !== "failed") ?? items.at(-1) ?? null;
+  const last = app.queue.findLast((item) => item.documentId === documentId);
+  return activeItemOf(app, documentId) ?? last ?? null;
 }
 
-/** A whole read of a document on the disk, the last used first. */
+/** The pages that answers are made from: those of the read that goes on, else of the last used one on
+ * the disk. Null: all. */
+export function pagesInUse(app: App, documentId: string): string | null {
+  const active = activeItemOf(app, documentId);
+  const entry = app.documents?.find(({ id }) => id === documentId);
+  const pages = active?.pages ?? (entry === undefined ? undefined : wholeRead(entry)?.pages);
+  if (pages === undefined || entry?.pages == null) return pages ?? null;
+  return pagesInRange(pages, entry.pages).length < entry.pages ? pages : null;
+}
+
+/** A read that was not stopped, the last used first. */
 export const wholeRead = (entry: DocumentEntry): ReadEntry | null =>
   entry.reads
     .filter(({ complete }) => complete)

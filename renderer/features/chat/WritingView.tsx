@@ -13,7 +13,7 @@ import { GrowingMarkdown } from "./Markdown.tsx";
 /** The answer that is being written. */
 export function WritingView({ writing }: { writing: Writing }) {
   const stop = useApp((app) => app.stopAnswer);
-  const { question, text, progress, notices, stopping } = writing;
+  const { question, text, tokens, progress, notices, stopping } = writing;
   return (
     <article className={styles.turn} aria-label={question} aria-busy="true">
       <header className={styles.question}>
@@ -26,7 +26,7 @@ export function WritingView({ writing }: { writing: Writing }) {
       ))}
       {text !== "" && <GrowingMarkdown text={text} />}
       <footer className={styles.writingFoot}>
-        <ProgressLine progress={progress} isWriting={text !== ""} isStopping={stopping} />
+        <ProgressLine progress={progress} tokens={text === "" ? 0 : tokens} isStopping={stopping} />
         <Button icon={<Square size={12} fill="currentColor" />} onClick={stop} disabled={stopping}>
           {t("turn.stop")}
           <Keys keys="Escape" />
@@ -38,19 +38,21 @@ export function WritingView({ writing }: { writing: Writing }) {
 
 function ProgressLine({
   progress,
-  isWriting,
+  tokens,
   isStopping,
 }: {
   progress: Progress | null;
-  isWriting: boolean;
+  tokens: number;
   isStopping: boolean;
 }) {
   const line = isStopping
     ? t("turn.stopping")
-    : progress === null
-      ? t("turn.waiting")
-      : progressLine(progress);
-  const showsMeter = !isWriting && progress !== null && progress.total > 0;
+    : tokens > 0
+      ? t("turn.writing", { count: tokens, tokens: formatCount(tokens) })
+      : progress === null
+        ? t("turn.waiting")
+        : progressLine(progress);
+  const showsMeter = tokens === 0 && progress !== null && progress.total > 0;
   return (
     <div className={styles.progress} role="status">
       <p>{line}</p>

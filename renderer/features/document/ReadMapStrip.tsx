@@ -1,7 +1,14 @@
 import { useMemo, useRef, useState } from "react";
 import type { Citation } from "../../../contract/answer.ts";
 import type { DocumentDetail } from "../../../contract/documents.ts";
-import { drawReadMap, type PageTokens, pageAt, pageScale, shareOf } from "../../draw/readMap.ts";
+import {
+  drawReadMap,
+  type PageTokens,
+  pageAt,
+  pageScale,
+  shareOf,
+  spread,
+} from "../../draw/readMap.ts";
 import type { Surface } from "../../draw/surface.ts";
 import { formatCount } from "../../format.ts";
 import { traces } from "../../live/traces.ts";
@@ -22,8 +29,9 @@ export function ReadMapStrip({ detail }: { detail: DocumentDetail }) {
   const frame = useRef<HTMLDivElement>(null);
   const { height } = useSize(frame);
   const [pointed, setPointed] = useState<{ y: number; page: number } | null>(null);
-  const pages = useApp(pagesOfMap) ?? undefined;
-  const scale = useMemo(() => pageScale(pages ?? charactersAsTokens(detail)), [pages, detail]);
+  const pages = useApp(pagesOfMap);
+  const scale = useMemo(() => pageScale(tokensOfPages(detail, pages ?? [])), [pages, detail]);
+  const readScale = useMemo(() => (pages === null ? scale : pageScale(pages)), [pages, scale]);
   const strip = useApp(finishedStrip);
   const isLive = useApp((app) => app.writing !== null && app.writing.turnId === traces.turnId);
   const readShare = useApp(shareRead);
@@ -42,13 +50,17 @@ export function ReadMapStrip({ detail }: { detail: DocumentDetail }) {
   const begin = shareOf(scale, place.page, place.within) ?? 0;
   const end = Math.max(begin, shareOf(scale, place.page + 1, place.within) ?? 1);
 
+  const values = () => {
+    const read = isLive ? traces.mean() : strip;
+    return read === null ? null : spread(read, readScale, scale, Math.max(1, height));
+  };
   const draw = (surface: Surface) =>
     drawReadMap(
       surface,
       stripWidth,
       height,
       {
-        values: isLive ? traces.mean() : strip,
+        values: values(),
         readShare,
         citations: ticks,
         view: { begin, end },
@@ -73,7 +85,7 @@ export function ReadMapStrip({ detail }: { detail: DocumentDetail }) {
       aria-valuemin={1}
       aria-valuemax={detail.documentPages}
       aria-valuenow={place.page}
-      aria-valuetext={describe(scale.pages, scale.edges, isLive ? null : strip, place.page)}
+      aria-valuetext={describe(readScale.pages, readScale.edges, isLive ? null : strip, place.page)}
       onKeyDown={({ key }) => {
         const step = { ArrowDown: 1, ArrowUp: -1, PageDown: 1, PageUp: -1 }[key];
         const { page } = store.getState().place;
@@ -113,9 +125,20 @@ const pagesOfMap = (app: App): PageTokens[] | null => {
   return map?.pages ?? app.context?.pages ?? null;
 };
 
-/** Before tokens are counted, pages are as long as their text. */
-const charactersAsTokens = (detail: DocumentDetail): PageTokens[] =>
-  detail.pages.map(({ number, start, end }) => ({ number, tokens: end - start }));
+/** Tokens of every page: counted where they were read; elsewhere as many as the text is long, by the
+ * letters that a token took on the counted pages. */
+function tokensOfPages(detail: DocumentDetail, counted: readonly PageTokens[]): PageTokens[] {
+  const known = new Map(counted.map(({ number, tokens }) => [number, tokens]));
+  const tokens = counted.reduce((sum, page) => sum + page.tokens, 0);
+  const letters = detail.pages
+    .filter(({ number }) => known.has(number))
+    .reduce((sum, { start, end }) => sum + end - start, 0);
+  const tokensPerLetter = letters > 0 && tokens > 0 ? tokens / letters : 1;
+  return detail.pages.map(({ number, start, end }) => ({
+    number,
+    tokens: known.get(number) ?? (end - start) * tokensPerLetter,
+  }));
+}
 
 function finishedStrip(app: App): Float32Array | null {
   if (app.focus === null) return null;

@@ -1,8 +1,17 @@
-import { FolderOpen, HardDrive, MoreHorizontal, Pencil, Plus, Trash2 } from "lucide-react";
+import {
+  BookOpen,
+  FolderOpen,
+  HardDrive,
+  MoreHorizontal,
+  Pencil,
+  Plus,
+  Trash2,
+} from "lucide-react";
 import type { DocumentEntry } from "../../../contract/documents.ts";
 import { formatAgo, formatBytes, formatCount } from "../../format.ts";
 import { useApp, useAppStore } from "../../store/app.ts";
 import { queueItemOf, wholeRead } from "../../store/library.ts";
+import { pagesInRange } from "../../store/pages.ts";
 import { t } from "../../strings/index.ts";
 import { IconButton } from "../../ui/Button.tsx";
 import { Menu, MenuItem, MenuLine } from "../../ui/Menu.tsx";
@@ -83,7 +92,17 @@ function stateLine(entry: DocumentEntry): string {
   const parts = [
     entry.pages === null ? formatBytes(entry.bytes) : t("library.pages", { count: entry.pages }),
   ];
-  if (read !== null) parts.push(t("library.read", { bytes: formatBytes(read.bytes) }));
+  const isAll =
+    read !== null &&
+    entry.pages !== null &&
+    pagesInRange(read.pages, entry.pages).length === entry.pages;
+  if (read !== null)
+    parts.push(
+      t(isAll ? "library.read" : "library.pagesRead", {
+        pages: read.pages.replaceAll("-", "–"),
+        bytes: formatBytes(read.bytes),
+      }),
+    );
   else if (part !== undefined)
     parts.push(
       t("library.partRead", {
@@ -96,6 +115,7 @@ function stateLine(entry: DocumentEntry): string {
 
 function EntryMenu({ entry }: { entry: DocumentEntry }) {
   const store = useAppStore();
+  const { openDocument, newChat, countPreflight } = store.getState();
   const { confirm, removeDocument, removeRead, locateDocument, askForName } = store.getState();
   const bytes = entry.reads.reduce((sum, read) => sum + read.bytes, 0);
   return (
@@ -114,6 +134,16 @@ function EntryMenu({ entry }: { entry: DocumentEntry }) {
         onSelect={() => askForName({ kind: "document", id: entry.id, name: entry.title })}
       >
         {t("rename")}
+      </MenuItem>
+      <MenuItem
+        icon={<BookOpen size={14} />}
+        onSelect={async () => {
+          await openDocument(entry.id);
+          newChat();
+          void countPreflight();
+        }}
+      >
+        {t("library.readPages")}
       </MenuItem>
       {entry.file !== "present" && (
         <MenuItem icon={<FolderOpen size={14} />} onSelect={() => void locateDocument(entry.id)}>

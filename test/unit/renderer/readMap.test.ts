@@ -7,6 +7,7 @@ import {
   resample,
   shade,
   shareOf,
+  spread,
 } from "../../../renderer/draw/readMap.ts";
 import { SvgSurface } from "../../../renderer/draw/surface.ts";
 
@@ -38,6 +39,20 @@ describe("pages along the strip", () => {
         expect(shareOf(scale, place.page, place.within)).toBeCloseTo(share, 9);
       }),
     );
+  });
+});
+
+describe("a strip over some pages", () => {
+  const all = pageScale([1, 2, 3, 4].map((number) => ({ number, tokens: 100 })));
+  const some = pageScale([2, 4].map((number) => ({ number, tokens: 100 })));
+
+  test("stands at those pages of the whole document, and nowhere else", () => {
+    const spreadOut = [...spread([1, 2, 3, 4], some, all, 8)];
+    expect(spreadOut).toEqual([NaN, NaN, 1, 2, NaN, NaN, 3, 4]);
+  });
+
+  test("keeps its peaks when it is drawn smaller", () => {
+    expect([...spread([0, 9, 1, 0], some, all, 4)]).toEqual([NaN, 9, NaN, 1]);
   });
 });
 
