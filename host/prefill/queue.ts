@@ -231,7 +231,10 @@ export class PrefillQueue {
 
   private stop(reason: StopReason) {
     if (this.reading === null) return;
-    this.reading.reason = reason;
+    // What the reader has chosen stands, whatever else stops the reading.
+    const { reason: before } = this.reading;
+    const isChosen = before === "pause" || before === "cancel";
+    if (!isChosen || reason === "cancel") this.reading.reason = reason;
     this.reading.aborter.abort();
   }
 

@@ -193,6 +193,24 @@ describe("the prefill queue", () => {
     expect(states(next)).toEqual(["reading", "paused", "waiting"]);
   });
 
+  test("keeps to what the reader has chosen when its host closes meanwhile", async () => {
+    const { documents, rows, begins, makeQueue } = await openQueue();
+    const queue = makeQueue();
+    queue.start();
+    const { id } = queue.add({ documentId: documents[0]!, engine, maxTokens: 64 });
+    await begins(1);
+    queue.cancel(id);
+    await queue.close();
+    expect(rows.list()).toEqual([]);
+    const next = makeQueue();
+    next.start();
+    const paused = next.add({ documentId: documents[1]!, engine, maxTokens: 64 });
+    await begins(2);
+    next.pause(paused.id);
+    await next.close();
+    expect(rows.get(paused.id).state).toBe("paused");
+  });
+
   test("says when nothing is read yet", async () => {
     const { documents, begins, makeQueue } = await openQueue();
     const queue = makeQueue();
