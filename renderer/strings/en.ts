@@ -388,6 +388,7 @@ export const en = {
   memory: {
     loading: "Asking the engine for its memory …",
     noModel: "No model is loaded",
+    nothing: "The engine holds nothing yet. Ask something, and its memory shows here.",
     resident: "{{bytes}} in this process",
     label: "Memory: {{parts}}",
     pointed: "{{name}}: {{bytes}}, {{share}}",

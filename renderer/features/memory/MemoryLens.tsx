@@ -95,7 +95,9 @@ function Memory({ memory }: { memory: MemoryMap }) {
           onClick={() => setAsTable(!asTable)}
         />
       </div>
-      {asTable ? (
+      {root.bytes === 0 ? (
+        <p className={lens.message}>{t("memory.nothing")}</p>
+      ) : asTable ? (
         <MemoryTable root={root} onOpen={(name) => setPath([...path, name])} />
       ) : (
         <Treemap
