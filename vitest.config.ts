@@ -5,7 +5,7 @@ const folders = process.env.SCHOLIA_TEST_FULL ? "{unit,addon,e2e,quality}" : "{u
 
 export default defineConfig({
   test: {
-    include: [`test/${folders}/**/*.test.ts`],
+    include: [`test/${folders}/**/*.test.{ts,tsx}`],
     // Engines run several threads of their own, and the files share the machine's memory.
     fileParallelism: false,
     testTimeout: 60_000,

@@ -15,12 +15,22 @@ import { nativeBuildDir, root } from "./paths.ts";
 import { setUp } from "./setUp.ts";
 import { show } from "./show.ts";
 import { checked, type Outcome, runAsProgram, runStages, type Stage } from "./stage.ts";
-import { cmake, compiler, git, googleTest, installTools, needTools, ninja, pip } from "./tools.ts";
+import {
+  cmake,
+  compiler,
+  git,
+  googleTest,
+  installTools,
+  needTools,
+  ninja,
+  pip,
+  xvfb,
+} from "./tools.ts";
 
 /** The two models that tests run on. */
 const testModels = ["smollm2-135m", "qwen2.5-coder-0.5b"];
 
-const neededTools = [compiler, git, pip, googleTest];
+const neededTools = [compiler, git, pip, googleTest, xvfb];
 
 async function setUpTests(): Promise<void> {
   await installTools([...neededTools, cmake, ninja]);

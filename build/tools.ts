@@ -38,6 +38,8 @@ export const pip: Tool = {
   isHere: () => findProgram("pip3", "pip") !== undefined,
   debianPackage: "python3-pip",
 };
+/** A screen in memory, for tests of the desktop app. */
+export const xvfb: Tool = program("Xvfb", "xvfb", "Xvfb");
 export const googleTest: Tool = {
   name: "GoogleTest",
   isHere: () =>

@@ -1,9 +1,10 @@
 /** Options that several commands share, and how their values are read. */
-import { homedir } from "node:os";
-import { isAbsolute, join, resolve } from "node:path";
+import { resolve } from "node:path";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { modes } from "../contract/answer.ts";
 import { devices, type EngineSettings } from "../contract/routes.ts";
+
+export { dataDir } from "../host/store/dataDir.ts";
 
 export interface EngineOptions {
   model?: string;
@@ -80,15 +81,6 @@ export function answerSettings(options: AnswerOptions) {
     temperature: options.temperature,
     maxTokens: options.maxTokens,
   };
-}
-
-/** `--data`, else `$SCHOLIA_DATA`, else `$XDG_DATA_HOME/scholia`, else `~/.local/share/scholia`. */
-export function dataDir(option: string | undefined, env: NodeJS.ProcessEnv = process.env): string {
-  if (option !== undefined) return resolve(option);
-  if (env.SCHOLIA_DATA) return resolve(env.SCHOLIA_DATA);
-  // XDG Base Directory Specification: a relative path is ignored.
-  const xdg = env.XDG_DATA_HOME;
-  return join(xdg && isAbsolute(xdg) ? xdg : join(homedir(), ".local", "share"), "scholia");
 }
 
 /** A whole number, thousands marks allowed: 2048 or 2,048. */

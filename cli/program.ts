@@ -10,6 +10,7 @@ import { doctor } from "./commands/doctor.ts";
 import { heads } from "./commands/heads.ts";
 import { getModel, listModels } from "./commands/models.ts";
 import { read } from "./commands/read.ts";
+import { type ServeOptions, serve } from "./commands/serve.ts";
 import {
   type AnswerOptions,
   addAnswerOptions,
@@ -148,6 +149,11 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
   addDataOptions(models.command("get <id>").description("download a model")).action(
     runs<EngineOptions>((shell, [id], options) => getModel(shell, id!, options)),
   );
+
+  addEngineOptions(add("serve", "the window in a browser of this machine"))
+    .option("--port <n>", "port on 127.0.0.1; 0: any free one", wholeNumber(0, 65_535), 0)
+    .option("--open", "open the browser")
+    .action(async (options: ServeOptions) => setExitCode(await serve(terminal, options)));
 
   addEngineOptions(add("doctor", "what works here and what does not, with the remedy")).action(
     runs<EngineOptions>((shell, _args, options) => doctor(shell, options)),

@@ -43,7 +43,8 @@ export async function withHost(
   }
 }
 
-async function makeDataDir(path: string): Promise<string> {
+/** @throws ScholiaError `invalid_argument` */
+export async function makeDataDir(path: string): Promise<string> {
   try {
     await mkdir(path, { recursive: true });
     return path;
@@ -58,6 +59,9 @@ async function makeDataDir(path: string): Promise<string> {
 
 function makeShell(terminal: Terminal, host: HostProcess): Shell {
   const progress = new ProgressLine(terminal);
+  host.client.onEvent((event) => {
+    if (event.kind === "notice") terminal.err(`note: ${event.message}\n`);
+  });
   return {
     terminal,
     client: host.client,

@@ -50,6 +50,8 @@ export const coverageSchema = z.strictObject({
   pages: z.string(),
   /** Pages of the whole document. */
   documentPages: z.int().nonnegative(),
+  /** The document was still being read: only the pages above were in the context. */
+  readSoFar: z.literal(true).optional(),
   /** Pages among the chosen ones that gave no text (empty or scanned). */
   pagesWithoutText: z.array(z.int().positive()),
   mode: z.enum(modes),

@@ -34,6 +34,9 @@ export const hostErrorCodes = [
   "model_unknown",
   "download_failed",
   "checksum_mismatch",
+  "library_broken",
+  "not_found",
+  "not_allowed",
   "usage",
 ] as const;
 

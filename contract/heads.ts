@@ -29,6 +29,17 @@ export interface HeadTable {
   heads: HeadRow[];
 }
 
+/** What calibration measured for each head at the reference budget. */
+export interface HeadCurves {
+  profile: string;
+  /** Block sizes, in tokens: [4]. */
+  blockTokens: number[];
+  /** [heads][4] output error by block size; layer-major. */
+  errorByBlock: number[][];
+  /** Means over heads of blocks of 32 tokens for all. */
+  uniform: { outputError: number; recall: number };
+}
+
 export interface CalibrationReport {
   table: HeadTable;
   /** Where the profile was written. */

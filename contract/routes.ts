@@ -4,13 +4,30 @@
 import { z } from "zod";
 import { type Answer, modes } from "./answer.ts";
 import type { BenchRow } from "./bench.ts";
-import type { CalibrationReport, HeadTable } from "./heads.ts";
+import {
+  type Chat,
+  type ChatEntry,
+  type ExportedChat,
+  type ReadMap,
+  rowIdSchema,
+} from "./chats.ts";
+import {
+  type DocumentDetail,
+  type DocumentEntry,
+  documentIdSchema,
+  type FindResult,
+  type PageImage,
+  type PageText,
+  type Preflight,
+  pageRangeSchema,
+  type ReadStore,
+} from "./documents.ts";
+import type { CalibrationReport, HeadCurves, HeadTable } from "./heads.ts";
+import type { MeasuredRate, MemoryMap } from "./memory.ts";
+import type { QueueItem } from "./queue.ts";
+import { devices, type Settings, settingsSchema } from "./settings.ts";
 
-/** Pages as `--pages` takes them: "1-20,25" or "30-". */
-const pageRangeSchema = z.string().min(1).max(1000);
-
-export const devices = ["auto", "cpu", "cuda"] as const;
-export type Device = (typeof devices)[number];
+export { type Device, devices } from "./settings.ts";
 
 /** Which model, where, and with which head profile. */
 const engineShape = {
@@ -27,9 +44,23 @@ export type EngineSettings = z.infer<typeof engineSettingsSchema>;
 
 const documentShape = {
   /** Path of the document. */
-  path: z.string().min(1),
+  path: z.string().min(1).optional(),
+  /** A document of the library, instead of a path. */
+  documentId: documentIdSchema.optional(),
   pages: pageRangeSchema.optional(),
 };
+
+/** A document is named in one of two ways. */
+const named = <S extends z.ZodType<{ path?: string | undefined; documentId?: string | undefined }>>(
+  schema: S,
+): S =>
+  schema.refine(
+    ({ path, documentId }) => (path === undefined) !== (documentId === undefined),
+    "either path or documentId is expected",
+  );
+
+/** A document of the library and the chosen pages. */
+const entryShape = { documentId: documentIdSchema, pages: pageRangeSchema.optional() };
 
 const answerShape = {
   mode: z.enum(modes).default("ab-sparse"),
@@ -45,35 +76,119 @@ const questionShape = { question: z.string().trim().min(1).max(1_000_000) };
 export const requestInputs = {
   "host.hello": z.strictObject({}),
   "host.check": engineSettingsSchema,
+  /** What to copy into a report of a defect; holds no text of documents and chats. */
+  "host.diagnostics": z.strictObject({}),
   "models.list": z.strictObject({}),
+  "models.remove": z.strictObject({ id: z.string().min(1).max(200) }),
   "heads.list": engineSettingsSchema,
-  "chat.open": z.strictObject({
-    ...documentShape,
-    /** Continues this chat; absent: a new one. */
-    chatId: z
-      .string()
-      .regex(/^[0-9a-f-]{1,64}$/)
-      .optional(),
+  /** What calibration measured for each block size. */
+  "heads.curves": engineSettingsSchema,
+
+  "documents.list": z.strictObject({}),
+  /** A file enters the library, or is found to be there. */
+  "documents.add": z.strictObject({ path: z.string().min(1).max(4096) }),
+  /** Takes it out of the list, and its KV from the disk. Chats are kept: adding the file again brings
+   * them back. */
+  "documents.remove": z.strictObject({ documentId: documentIdSchema }),
+  "documents.rename": z.strictObject({
+    documentId: documentIdSchema,
+    title: z.string().trim().min(1).max(500),
   }),
+  "document.page": z.strictObject({ ...entryShape, page: z.int().positive() }),
+  "document.picture": z.strictObject({
+    documentId: documentIdSchema,
+    page: z.int().positive(),
+    /** Pixels; the height follows. */
+    width: z.int().min(16).max(4096),
+  }),
+  "document.find": z.strictObject({
+    ...entryShape,
+    query: z.string().min(1).max(1000),
+    limit: z.int().min(1).max(10_000).default(1000),
+  }),
+
+  "reads.list": z.strictObject({}),
+  "reads.pin": z.strictObject({ key: rowIdSchema, pinned: z.boolean() }),
+  "reads.remove": z.strictObject({ key: rowIdSchema }),
+
+  "queue.list": z.strictObject({}),
+  "queue.add": z.strictObject({
+    ...entryShape,
+    ...engineShape,
+    maxTokens: answerShape.maxTokens,
+  }),
+  "queue.pause": z.strictObject({ id: rowIdSchema }),
+  "queue.resume": z.strictObject({ id: rowIdSchema }),
+  /** Also dismisses an ended one. What is read stays on the disk. */
+  "queue.cancel": z.strictObject({ id: rowIdSchema }),
+  /** To the head of those that wait. */
+  "queue.first": z.strictObject({ id: rowIdSchema }),
+
+  /** For shells that show one branch: its turns. */
+  "chat.open": named(
+    z.strictObject({
+      ...documentShape,
+      /** Continues this chat; absent: a new one. */
+      chatId: rowIdSchema.optional(),
+    }),
+  ),
+  "chats.list": z.strictObject({
+    documentId: documentIdSchema.optional(),
+    /** Words of questions, answers or titles. */
+    query: z.string().max(1000).optional(),
+  }),
+  "chat.get": z.strictObject({ chatId: rowIdSchema }),
+  "chat.rename": z.strictObject({ chatId: rowIdSchema, title: z.string().trim().min(1).max(500) }),
+  "chat.remove": z.strictObject({ chatId: rowIdSchema }),
+  /** Shows the branch that ends with this turn, or goes through it. */
+  "chat.show": z.strictObject({ chatId: rowIdSchema, turnId: rowIdSchema }),
+  "chat.readMap": z.strictObject({ turnId: rowIdSchema }),
+  "chat.export": z.strictObject({ chatId: rowIdSchema, format: z.enum(["markdown", "json"]) }),
+
+  "memory.map": z.strictObject({}),
+  "rates.list": z.strictObject({}),
+  "settings.get": z.strictObject({}),
+  "settings.set": settingsSchema.partial(),
+  /** Runs that go on or have just ended: a window that was opened late attaches to them. */
+  "runs.list": z.strictObject({}),
 } as const;
 
 /** Calls that stream and can be stopped. */
 export const runInputs = {
-  "document.read": z.strictObject({
-    ...documentShape,
+  /** Parses a document: its pages, outline and what was found wrong with it. */
+  "document.open": z.strictObject(entryShape),
+  /** What reading it would take. Loads the model. */
+  "document.preflight": z.strictObject({
+    ...entryShape,
     ...engineShape,
+    budgetTokens: answerShape.budgetTokens,
     maxTokens: answerShape.maxTokens,
   }),
-  "answer.ask": z.strictObject({
-    ...documentShape,
-    ...engineShape,
-    ...answerShape,
-    ...questionShape,
-    /** The answer becomes a turn of this chat. */
-    chatId: z.string().optional(),
-    /** Send trace frames. */
-    trace: z.boolean().default(false),
-  }),
+  "document.read": named(
+    z.strictObject({
+      ...documentShape,
+      ...engineShape,
+      maxTokens: answerShape.maxTokens,
+    }),
+  ),
+  "answer.ask": named(
+    z.strictObject({
+      ...documentShape,
+      ...engineShape,
+      ...answerShape,
+      ...questionShape,
+      /** The answer becomes a turn of this chat. */
+      chatId: rowIdSchema.optional(),
+      /** The turn that the question follows; null: none, it begins the chat. Absent: the last one of
+       * the branch that is shown. To ask again or after an edit, give the parent of the turn that was
+       * asked before. */
+      parentId: rowIdSchema.nullable().optional(),
+      /** While the document is being read: answer from the pages read so far, and say which. */
+      readSoFar: z.boolean().default(false),
+      /** Send trace frames. */
+      trace: z.boolean().default(false),
+    }),
+  ),
   "heads.calibrate": z.strictObject({
     ...engineShape,
     texts: z.array(z.string().min(1)).min(1).max(1000),
@@ -103,6 +218,18 @@ export const runInputs = {
   "models.get": z.strictObject({ id: z.string().min(1).max(200) }),
 } as const;
 
+/** The files of this machine that an input names: a window may name only those that it was given. */
+export function namedFiles(input: unknown): string[] {
+  if (typeof input !== "object" || input === null) return [];
+  const { path, output, texts, model, profile } = input as Record<string, unknown>;
+  // Catalog ids hold no separators; "uniform" is no file.
+  const models = [model].filter((name) => typeof name === "string" && /[/\\]/.test(name));
+  const profiles = [profile].filter((name) => name !== "uniform");
+  return [path, output, texts, models, profiles]
+    .flat()
+    .filter((name): name is string => typeof name === "string");
+}
+
 export type RequestRoute = keyof typeof requestInputs;
 export type RunRoute = keyof typeof runInputs;
 export type RequestInput<R extends RequestRoute> = z.input<(typeof requestInputs)[R]>;
@@ -113,12 +240,53 @@ export type RunParsed<R extends RunRoute> = z.output<(typeof runInputs)[R]>;
 export interface RequestOutputs {
   "host.hello": { version: string; pid: number };
   "host.check": CheckLine[];
+  "host.diagnostics": { text: string };
   "models.list": ModelLine[];
+  "models.remove": null;
   "heads.list": HeadTable;
+  "heads.curves": HeadCurves | null;
+  "documents.list": DocumentEntry[];
+  "documents.add": DocumentEntry;
+  "documents.remove": null;
+  "documents.rename": DocumentEntry;
+  "document.page": PageText;
+  "document.picture": PageImage;
+  "document.find": FindResult;
+  "reads.list": ReadStore;
+  "reads.pin": null;
+  "reads.remove": null;
+  "queue.list": QueueItem[];
+  "queue.add": QueueItem;
+  "queue.pause": null;
+  "queue.resume": null;
+  "queue.cancel": null;
+  "queue.first": null;
   "chat.open": { chatId: string; turns: ChatTurn[] };
+  "chats.list": ChatEntry[];
+  "chat.get": Chat;
+  "chat.rename": null;
+  "chat.remove": null;
+  "chat.show": null;
+  "chat.readMap": ReadMap;
+  "chat.export": ExportedChat;
+  "memory.map": MemoryMap;
+  "rates.list": MeasuredRate[];
+  "settings.get": Settings;
+  "settings.set": Settings;
+  "runs.list": RunEntry[];
+}
+
+/** A run that goes on or has just ended. */
+export interface RunEntry {
+  runId: string;
+  route: RunRoute;
+  startedAt: string;
+  ended: boolean;
 }
 
 export interface RunOutputs {
+  "document.open": DocumentDetail;
+  "document.preflight": Preflight;
   "document.read": ReadReport;
   "answer.ask": Answer;
   "heads.calibrate": CalibrationReport;
@@ -146,6 +314,8 @@ export interface ModelLine {
   state: "ready" | "partial" | "absent";
   path: string | null;
   isDefault: boolean;
+  /** Whether it fits this machine with a long document; an estimate from the catalog. */
+  fitsMemory: boolean;
 }
 
 export interface ChatTurn {

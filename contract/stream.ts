@@ -1,6 +1,7 @@
 /** Frames of a run: what a long call reports while it works. A run has a life of its own: it is
  * opened, watched by whoever attaches, and ends with exactly one terminal frame. */
 import type { BenchRow } from "./bench.ts";
+import type { ContextShare } from "./chats.ts";
 import type { ErrorValue } from "./errors.ts";
 
 /** The flow's six words, and what happens to a model before it. */
@@ -34,12 +35,24 @@ export type RunFrame =
   | { kind: "progress"; progress: Progress }
   /** Something the reader should know: a fallback, what was found in the document. */
   | { kind: "notice"; message: string }
+  /** Which turn of which chat the answer becomes. */
+  | { kind: "turn"; chatId: string; turnId: string }
+  /** What stands in the context; said once it is counted. */
+  | { kind: "context"; context: ContextShare }
   | { kind: "text"; text: string }
   /** One decode step, see {@link file://./trace.ts}; `dropped` counts those left out before it. */
   | { kind: "trace"; trace: Uint8Array; dropped: number }
   | { kind: "row"; row: BenchRow }
   /** Everything so far, for one who attaches late or missed a frame. */
-  | { kind: "replay"; text: string; notices: string[]; rows: BenchRow[]; progress: Progress | null }
+  | {
+      kind: "replay";
+      text: string;
+      notices: string[];
+      rows: BenchRow[];
+      progress: Progress | null;
+      turn: { chatId: string; turnId: string } | null;
+      context: ContextShare | null;
+    }
   | TerminalFrame;
 
 export type TerminalFrame =

@@ -3,11 +3,14 @@
 import type { ChildProcess } from "node:child_process";
 import type { MessagePort } from "node:worker_threads";
 import type { BenchRow } from "../contract/bench.ts";
+import type { ContextShare } from "../contract/chats.ts";
 import { type Result, ScholiaError, toErrorValue } from "../contract/errors.ts";
 import {
+  namedFiles,
   type RequestOutputs,
   type RequestParsed,
   type RequestRoute,
+  type RunEntry,
   type RunOutputs,
   type RunParsed,
   type RunRoute,
@@ -15,17 +18,27 @@ import {
   runInputs,
 } from "../contract/routes.ts";
 import type { Progress, RunFrame, TerminalFrame } from "../contract/stream.ts";
-import type { FromHost, HostEvent, Port, ToHost } from "../contract/wire.ts";
+import {
+  type FromHost,
+  type HostEvent,
+  type Port,
+  type ToHost,
+  toHostSchema,
+} from "../contract/wire.ts";
 
 /** What a handler of a run may say while it works. */
 export interface RunSink {
   progress(progress: Progress): void;
   notice(message: string): void;
+  /** Which turn of which chat the run answers. */
+  turn(turn: { chatId: string; turnId: string }): void;
+  context(context: ContextShare): void;
   text(text: string): void;
   trace(trace: Uint8Array): void;
   row(row: BenchRow): void;
   /** Aborted when a shell stops the run. */
   readonly signal: AbortSignal;
+  readonly runId: string;
 }
 
 export type RequestHandlers = {
@@ -36,9 +49,12 @@ export type RunHandlers = {
 };
 
 export interface HostServer {
-  /** Serves one more port; runs are shared by all of them. */
-  serve(port: Port): void;
+  /** Serves one more port; runs are shared by all of them. A port whose other end is a window may not
+   * name files of this machine: only shells, which have them from a dialog or a command line, may. */
+  serve(port: Port, options?: { isWindow: boolean }): void;
   announce(event: HostEvent): void;
+  /** Those that go on and those that ended last, oldest first. */
+  runs(): RunEntry[];
   /** Stops all runs and waits until they have ended. */
   close(): Promise<void>;
 }
@@ -51,18 +67,29 @@ const endedRunsKept = 16;
 export function createHostServer(
   requests: RequestHandlers,
   runs: RunHandlers,
-  onCloseAsked: () => void = () => {},
+  {
+    onCloseAsked = () => {},
+    windowFiles = () => [],
+  }: {
+    onCloseAsked?: () => void;
+    /** Files that a window may name: those that a shell was told to use. */
+    windowFiles?: () => string[];
+  } = {},
 ): HostServer {
+  const allowed = (isWindow: boolean) => (isWindow ? windowFiles() : null);
   const openRuns = new Map<string, HostRun>();
   const ports = new Set<Port>();
 
-  const openRun = (route: RunRoute, runId: string, input: unknown): HostRun => {
+  const openRun = (
+    { route, runId, input }: { route: RunRoute; runId: string; input: unknown },
+    isWindow: boolean,
+  ): HostRun => {
     const known = openRuns.get(runId);
     if (known !== undefined) return known;
-    const run = new HostRun(runId);
+    const run = new HostRun(runId, route);
     openRuns.set(runId, run);
     void run.follow(() => {
-      const parsed = parseInput(route, runInputs[route], input);
+      const parsed = parseInput(route, runInputs[route], input, allowed(isWindow));
       // The parsed input belongs to the route, which the types of a table can't say.
       return (runs[route] as (input: unknown, sink: RunSink) => Promise<unknown>)(parsed, run);
     });
@@ -70,16 +97,16 @@ export function createHostServer(
     return run;
   };
 
-  const handle = (port: Port, message: ToHost) => {
+  const handle = (port: Port, message: ToHost, isWindow: boolean) => {
     switch (message.kind) {
       case "request":
-        void answerRequest(requests, message.route, message.input).then((result) =>
-          port.post({ kind: "result", id: message.id, result } satisfies FromHost),
+        void answerRequest(requests, message.route, message.input, allowed(isWindow)).then(
+          (result) => port.post({ kind: "result", id: message.id, result } satisfies FromHost),
         );
         return;
       case "open":
         if (!Object.hasOwn(runInputs, message.route)) return refuseRun(port, message);
-        openRun(message.route, message.runId, message.input).attach(port, message.credits, false);
+        openRun(message, isWindow).attach(port, message.credits, false);
         return;
       case "attach": {
         const run = openRuns.get(message.runId);
@@ -97,15 +124,19 @@ export function createHostServer(
         openRuns.get(message.runId)?.grant(port, message.credits);
         return;
       case "close":
-        onCloseAsked();
+        // A window that closes takes no other with it.
+        if (!isWindow) onCloseAsked();
         return;
     }
   };
 
   return {
-    serve(port) {
+    serve(port, { isWindow } = { isWindow: false }) {
       ports.add(port);
-      port.onMessage((message) => handle(port, message as ToHost));
+      port.onMessage((message) => {
+        const asked = isWindow ? readMessage(message) : (message as ToHost);
+        if (asked !== null) handle(port, asked, isWindow);
+      });
       port.onClose(() => {
         ports.delete(port);
         for (const run of openRuns.values()) run.detach(port);
@@ -114,6 +145,13 @@ export function createHostServer(
     announce(event) {
       for (const port of ports) port.post({ kind: "event", event } satisfies FromHost);
     },
+    runs: () =>
+      [...openRuns.values()].map(({ runId, route, startedAt, hasEnded }) => ({
+        runId,
+        route,
+        startedAt,
+        ended: hasEnded,
+      })),
     async close() {
       for (const run of openRuns.values()) run.stop();
       await Promise.all([...openRuns.values()].map((run) => run.ended));
@@ -125,12 +163,13 @@ async function answerRequest(
   handlers: RequestHandlers,
   route: RequestRoute,
   input: unknown,
+  allowedFiles: string[] | null,
 ): Promise<Result<unknown>> {
   try {
     if (!Object.hasOwn(requestInputs, route)) {
       throw new ScholiaError("invalid_argument", `There is no request "${route}".`);
     }
-    const parsed = parseInput(route, requestInputs[route], input);
+    const parsed = parseInput(route, requestInputs[route], input, allowedFiles);
     const handler = handlers[route] as (input: unknown) => Promise<unknown>;
     return { ok: true, value: await handler(parsed) };
   } catch (error) {
@@ -158,9 +197,19 @@ function parseInput(
     ): { success: true; data: unknown } | { success: false; error: { issues: Issue[] } };
   },
   input: unknown,
+  allowedFiles: string[] | null,
 ): unknown {
   const parsed = schema.safeParse(input);
-  if (parsed.success) return parsed.data;
+  if (parsed.success) {
+    const isNamed = (file: string) => allowedFiles === null || allowedFiles.includes(file);
+    if (!namedFiles(parsed.data).every(isNamed)) {
+      throw new ScholiaError(
+        "not_allowed",
+        `${route}: a window can't name files of this machine. Choose the file in a dialog or drop it.`,
+      );
+    }
+    return parsed.data;
+  }
   const issues = parsed.error.issues.map((issue) => {
     const path = issue.path.map(String).join(".");
     return path === "" ? issue.message : `${path}: ${issue.message}`;
@@ -175,9 +224,56 @@ function forgetOldRuns(runs: Map<string, HostRun>) {
   }
 }
 
+/** A sink that passes everything on and lets some of it be heard on the way. */
+export function listening(
+  sink: RunSink,
+  ears: Partial<Omit<RunSink, "signal" | "runId">>,
+): RunSink {
+  return {
+    signal: sink.signal,
+    runId: sink.runId,
+    progress(progress) {
+      ears.progress?.(progress);
+      sink.progress(progress);
+    },
+    notice(message) {
+      ears.notice?.(message);
+      sink.notice(message);
+    },
+    turn(turn) {
+      ears.turn?.(turn);
+      sink.turn(turn);
+    },
+    context(context) {
+      ears.context?.(context);
+      sink.context(context);
+    },
+    text(text) {
+      ears.text?.(text);
+      sink.text(text);
+    },
+    trace(trace) {
+      ears.trace?.(trace);
+      sink.trace(trace);
+    },
+    row(row) {
+      ears.row?.(row);
+      sink.row(row);
+    },
+  };
+}
+
+/** A window's message, if it is one: what comes from outside is looked at before it is used. */
+function readMessage(raw: unknown): ToHost | null {
+  const parsed = toHostSchema.safeParse(raw);
+  return parsed.success ? (parsed.data as ToHost) : null;
+}
+
 /** One run: what was said so far, who watches, and its one terminal frame. */
 class HostRun implements RunSink {
   readonly runId: string;
+  readonly route: RunRoute;
+  readonly startedAt = new Date().toISOString();
   readonly ended: Promise<void>;
   hasEnded = false;
   private readonly aborter = new AbortController();
@@ -189,10 +285,13 @@ class HostRun implements RunSink {
   private readonly notices: string[] = [];
   private readonly rows: BenchRow[] = [];
   private lastProgress: Progress | null = null;
+  private answers: { chatId: string; turnId: string } | null = null;
+  private share: ContextShare | null = null;
   private terminal: TerminalFrame | null = null;
 
-  constructor(runId: string) {
+  constructor(runId: string, route: RunRoute) {
     this.runId = runId;
+    this.route = route;
     this.ended = new Promise((resolve) => {
       this.settle = resolve;
     });
@@ -221,6 +320,16 @@ class HostRun implements RunSink {
   notice(message: string) {
     this.notices.push(message);
     this.send({ kind: "notice", message });
+  }
+
+  turn(turn: { chatId: string; turnId: string }) {
+    this.answers = turn;
+    this.send({ kind: "turn", ...turn });
+  }
+
+  context(context: ContextShare) {
+    this.share = context;
+    this.send({ kind: "context", context });
   }
 
   text(text: string) {
@@ -261,6 +370,8 @@ class HostRun implements RunSink {
         notices: [...notices],
         rows: [...rows],
         progress,
+        turn: this.answers,
+        context: this.share,
       });
     }
     if (this.terminal !== null) this.sendTo(port, watcher, this.terminal);

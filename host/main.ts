@@ -1,142 +1,60 @@
-/** The host process: documents, reads, answers, one engine. Forked by a shell, which it serves over
- * its IPC channel; it ends with the shell. */
+/** The host process: documents, reads, answers, one engine. Started by a shell, which it serves over
+ * its channel; it ends with the shell. */
 import { readFileSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { type ErrorValue, toErrorValue } from "../contract/errors.ts";
-import { ask, type LiveChat } from "./answer/ask.ts";
-import { bench } from "./answer/bench.ts";
-import { appendTurn, createChat, loadTurns } from "./answer/chats.ts";
-import {
-  createHostServer,
-  parentProcessPort,
-  type RequestHandlers,
-  type RunHandlers,
-} from "./channel.ts";
-import { checkMachine } from "./doctor.ts";
-import { probeModel } from "./engine/probeModel.ts";
-import { calibrate } from "./kv/calibrate.ts";
-import { findModel } from "./models/catalog.ts";
-import { fetchModel } from "./models/fetchModel.ts";
-import { headTable } from "./models/headTable.ts";
-import { listModels } from "./models/listModels.ts";
-import { downloadProgress, modelFile } from "./models/modelFile.ts";
-import { OpenDocuments, read } from "./prefill/readDocument.ts";
-import { chooseProfile, EngineRoom, type ResidentEngine } from "./residentEngine.ts";
+import type { FromHost, HostEvent, Port } from "../contract/wire.ts";
+import { createHostServer } from "./channel.ts";
+import { createHost, type Host } from "./handlers.ts";
+import { hostEnd } from "./hostEnd.ts";
+import { openLibrary } from "./store/library.ts";
 
 const { values } = parseArgs({ options: { data: { type: "string" } } });
 const dataDir = values.data;
 if (dataDir === undefined) throw new Error("usage: main.ts --data DIR, forked with an IPC channel");
-await mkdir(dataDir, { recursive: true });
 
-const room = new EngineRoom(dataDir);
-const documents = new OpenDocuments();
-/** The chat of the last answer: its next turn goes on from there. */
-let live: LiveChat | null = null;
-
-const requests: RequestHandlers = {
-  "host.hello": async () => ({ version: packageVersion(), pid: process.pid }),
-  "host.check": (settings) => checkMachine(settings, dataDir),
-  "models.list": () => listModels(),
-  "heads.list": async (settings) => {
-    const { path } = await modelFile(settings.model, { fetch: false });
-    const model = await probeModel(path);
-    return headTable(model, await chooseProfile(settings.profile, model, dataDir, { notice() {} }));
-  },
-  "chat.open": async ({ path, pages, chatId }) => {
-    if (chatId === undefined)
-      return { chatId: await createChat(dataDir, { path, pages }), turns: [] };
-    return { chatId, turns: await loadTurns(dataDir, chatId) };
-  },
+const end = hostEnd();
+const host = await open(dataDir).catch(fail);
+const server = createHostServer(host.requests, host.runs, {
+  onCloseAsked: () => void leave(0),
+  windowFiles: () => host.windowFiles(),
+});
+const greet = (port: Port, options?: { isWindow: boolean }) => {
+  server.serve(port, options);
+  const say = (event: HostEvent) => port.post({ kind: "event", event } satisfies FromHost);
+  say({ kind: "ready", pid: process.pid });
+  for (const message of host.notices) say({ kind: "notice", message });
 };
-
-// Documents are opened before the engine: what is wrong with a file is said at once.
-const runs: RunHandlers = {
-  "document.read": async (input, sink) => {
-    const document = await documents.open(input.path, input.pages, sink);
-    return room.use(input, sink, (resident) =>
-      read(input, document, resident, documents, room, sink),
-    );
-  },
-
-  "answer.ask": async (input, sink) => {
-    const started = performance.now();
-    const document = await documents.open(input.path, input.pages, sink);
-    const opened = { document, seconds: (performance.now() - started) / 1000 };
-    return room.use(input, sink, async (resident) => {
-      const { chatId } = input;
-      if (chatId === undefined) {
-        return (await ask(input, opened, resident, documents, dataDir, sink)).answer;
-      }
-      const chat = {
-        chatId,
-        turns: await loadTurns(dataDir, chatId),
-        live: await takeLive(chatId, resident),
-      };
-      const { answer, live: now } = await ask(
-        input,
-        opened,
-        resident,
-        documents,
-        dataDir,
-        sink,
-        chat,
-      );
-      live = now;
-      await appendTurn(dataDir, chatId, { question: input.question, ...answer }).catch(
-        (error: unknown) =>
-          sink.notice(`The chat could not be saved: ${toErrorValue(error).message}`),
-      );
-      return answer;
-    });
-  },
-
-  "heads.calibrate": (input, sink) =>
-    room.use(input, sink, (resident) => calibrate(input, resident, documents, dataDir, sink)),
-
-  "bench.run": (input, sink) =>
-    room.use(input, sink, (resident) => bench(input, resident.engine, sink)),
-
-  "models.get": async ({ id }, sink) => {
-    const { name } = findModel(id);
-    let bytes = 0;
-    const report = downloadProgress(name, (progress) => sink.progress(progress));
-    const path = await fetchModel(id, {
-      signal: sink.signal,
-      onProgress: (progress) => {
-        bytes = progress.totalBytes;
-        report(progress);
-      },
-    });
-    return { id, path, bytes };
-  },
-};
-
-/** The sequence of this chat's last turn; another chat's is given up. */
-async function takeLive(chatId: string, { engine }: ResidentEngine): Promise<LiveChat | null> {
-  const taken = live;
-  live = null;
-  if (taken === null || taken.engine !== engine) return null;
-  if (taken.chatId === chatId) return taken;
-  await engine.release(taken.sequence);
-  return null;
-}
-
-const server = createHostServer(requests, runs, () => void leave(0));
-server.serve(parentProcessPort());
-server.announce({ kind: "ready", pid: process.pid });
+greet(end.main);
+end.onWindow((window) => {
+  greet(window, { isWindow: true });
+  host.startQueue();
+});
 
 // Ctrl+C in a terminal reaches the whole group: the shell decides what it means.
 process.on("SIGINT", () => {});
 process.on("SIGTERM", () => {});
 process.once("disconnect", () => void leave(0));
-process.on("uncaughtException", (error) => fail(error));
-process.on("unhandledRejection", (error) => fail(error));
+process.on("uncaughtException", fail);
+process.on("unhandledRejection", fail);
 
-function fail(error: unknown) {
+async function open(dataDir: string): Promise<Host> {
+  await mkdir(dataDir, { recursive: true });
+  const library = await openLibrary(dataDir);
+  return createHost(library, { dataDir, version: packageVersion(), server: () => server });
+}
+
+/** Time for the last message to leave the process. */
+const lastWordsMs = 100;
+
+async function fail(error: unknown): Promise<never> {
   const value: ErrorValue = toErrorValue(error);
   process.stderr.write(`${error instanceof Error ? error.stack : value.message}\n`);
-  server.announce({ kind: "exiting", error: value });
+  const event: FromHost = { kind: "event", event: { kind: "exiting", error: value } };
+  end.main.post(event);
+  await sleep(lastWordsMs);
   process.exit(1);
 }
 
@@ -145,8 +63,9 @@ let leaving = false;
 async function leave(code: number) {
   if (leaving) return;
   leaving = true;
-  await server.close();
-  await room.close();
+  // A run may wait for what the queue is reading.
+  await Promise.all([host.stopQueue(), server.close()]);
+  await host.close();
   process.exit(code);
 }
 

@@ -6,7 +6,9 @@ import type { Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { connect, type HostClient } from "../contract/client.ts";
 import type { ErrorValue } from "../contract/errors.ts";
+import type { Port } from "../contract/wire.ts";
 import { childProcessPort } from "./channel.ts";
+import { splitPort } from "./lanes.ts";
 
 const lastLinesKept = 40;
 const closeTimeoutMs = 10_000;
@@ -14,6 +16,8 @@ const closeTimeoutMs = 10_000;
 export interface HostProcess {
   readonly client: HostClient;
   readonly pid: number;
+  /** A channel of its own for a window, which may not name files. */
+  openLane(): Port;
   /** Resolves when the process has ended; with an error unless it was closed in order. */
   readonly exited: Promise<ErrorValue | null>;
   /** Asks the host to end its runs and leave; kills it when it does not within ten seconds. */
@@ -25,11 +29,15 @@ export interface HostOptions {
   /** Every line that the host and its libraries write to standard error. */
   onLog?: (line: string) => void;
   env?: NodeJS.ProcessEnv;
+  /** Another Node than this process's own, and where the host's main.ts is: in Electron. */
+  execPath?: string;
+  entry?: string;
 }
 
 export function startHost(options: HostOptions): HostProcess {
-  const entry = fileURLToPath(new URL("./main.ts", import.meta.url));
+  const entry = options.entry ?? fileURLToPath(new URL("./main.ts", import.meta.url));
   const child = fork(entry, ["--data", options.dataDir], {
+    ...(options.execPath === undefined ? {} : { execPath: options.execPath, execArgv: [] }),
     serialization: "advanced",
     // Piped, not inherited: libraries log there, and a shell's standard output is its answer.
     stdio: ["ignore", "pipe", "pipe", "ipc"],
@@ -46,13 +54,19 @@ export function startHost(options: HostOptions): HostProcess {
 
   const port = childProcessPort(child);
   // The exit code and the last lines come after the disconnect, and tell more.
-  const client = connect({ ...port, onClose: () => {} });
+  const split = splitPort(port);
+  const client = connect({ ...split.main, onClose: () => {} });
   let closing = false;
+  let lastWords: ErrorValue | null = null;
+  client.onEvent((event) => {
+    if (event.kind === "exiting") lastWords = event.error;
+  });
 
   const exited = new Promise<ErrorValue | null>((resolve) => {
     const ended = async (code: number | null, signal: NodeJS.Signals | null, reason?: string) => {
       await Promise.race([drained, sleep(1000)]);
-      const error = closing && code === 0 ? null : exitError(code, signal, lastLines, reason);
+      const error =
+        closing && code === 0 ? null : (lastWords ?? exitError(code, signal, lastLines, reason));
       client.fail(error ?? { code: "engine_lost", message: "The host was closed." });
       resolve(error);
     };
@@ -63,6 +77,7 @@ export function startHost(options: HostOptions): HostProcess {
   return {
     client,
     pid: child.pid ?? -1,
+    openLane: () => split.openLane(),
     exited,
     async close() {
       closing = true;

@@ -3,9 +3,8 @@
 import { ScholiaError } from "../contract/errors.ts";
 import type { EngineSettings } from "../contract/routes.ts";
 import type { RunSink } from "./channel.ts";
-import { Engine } from "./engine/engine.ts";
+import { Engine, type MemoryReport } from "./engine/engine.ts";
 import { probeModel } from "./engine/probeModel.ts";
-import { storeDir } from "./kv/library.ts";
 import {
   checkProfileFits,
   engineProfile,
@@ -18,6 +17,7 @@ import {
   uniformProfile,
 } from "./models/headProfile.ts";
 import { modelFile } from "./models/modelFile.ts";
+import { storeDir } from "./store/reads.ts";
 
 /** Prompt tokens per prefill step; part of a read's identity. */
 export const chunkTokens = 512;
@@ -42,6 +42,8 @@ type Reporting = Pick<RunSink, "progress" | "notice" | "signal">;
 export class EngineRoom {
   readonly dataDir: string;
   private open: { key: string; engine: Engine; profileKey: string } | null = null;
+  private lastReport: MemoryReport | null = null;
+  private inUse = false;
   private lastTurn: Promise<unknown> = Promise.resolve();
 
   constructor(dataDir: string) {
@@ -56,12 +58,28 @@ export class EngineRoom {
   ): Promise<T> {
     const turn = this.lastTurn.then(async () => {
       sink.signal.throwIfAborted();
-      return work(await this.prepare(settings, sink));
+      const resident = await this.prepare(settings, sink);
+      this.inUse = true;
+      try {
+        return await work(resident);
+      } finally {
+        // A fresh report is taken before anybody asks: the next run may hold the engine for minutes.
+        this.lastReport = await resident.engine.memory().catch(() => this.lastReport);
+        this.inUse = false;
+      }
     });
     this.lastTurn = turn.catch(() => {});
     return turn.catch((error: unknown) => {
       throw isAbort(error) ? new ScholiaError("cancelled", "Stopped before it began.") : error;
     });
+  }
+
+  /** The open engine and what it holds: now, or before the run that is using it. Null: none is open. */
+  async memory(): Promise<{ engine: Engine; report: MemoryReport } | null> {
+    if (this.open === null) return null;
+    const { engine } = this.open;
+    const report = this.inUse ? this.lastReport : await engine.memory();
+    return report === null ? null : { engine, report };
   }
 
   async close(): Promise<void> {
@@ -81,7 +99,9 @@ export class EngineRoom {
     let loadSeconds = 0;
     if (this.open?.key !== key) {
       await this.close();
-      this.open = { key, engine: await this.load(path, settings, sink), profileKey: "uniform" };
+      const engine = await this.load(path, settings, sink);
+      this.open = { key, engine, profileKey: "uniform" };
+      this.lastReport = await engine.memory();
       loadSeconds = (performance.now() - started) / 1000;
       if (reason !== null) sink.notice(`${reason}.`);
     }

@@ -15,9 +15,11 @@ import {
   pagesWithoutText,
   prefillDocument,
   reportPrefill,
+  shareContext,
   titleOf,
 } from "../prefill/readDocument.ts";
 import type { ActiveProfile, ResidentEngine } from "../residentEngine.ts";
+import type { Library } from "../store/library.ts";
 import { layOutPrompt, type Piece } from "../tokens/prompt.ts";
 import { type TokenizedSegment, tokenizeSegment } from "../tokens/tokenize.ts";
 import { AttentionMap, kvPageTokens, pageMasses } from "./attention.ts";
@@ -66,7 +68,7 @@ export async function ask(
   { document, seconds: documentSeconds }: OpenedDocument,
   resident: ResidentEngine,
   documents: OpenDocuments,
-  dataDir: string,
+  library: Library,
   sink: RunSink,
   chat?: ChatSoFar,
 ): Promise<{ answer: Answer; live: LiveChat | null }> {
@@ -80,6 +82,16 @@ export async function ask(
   const started = performance.now();
   const segment = await documents.tokenize(engine, document, prompt);
   const conversation = await tokenizeSegment(engine, prompt.conversation);
+  const asked = isFollowUp
+    ? (await engine.tokenize(question.question, false)).length
+    : conversation.tokens.length;
+  sink.context(
+    shareContext(engine, document, segment, {
+      historyTokens: conversation.tokens.length - asked,
+      questionTokens: asked,
+      answerTokens: question.maxTokens,
+    }),
+  );
   checkContext(engine, document, segment, conversation.tokens.length, question.maxTokens, {
     turns: chat?.turns.length ?? 0,
   });
@@ -100,13 +112,7 @@ export async function ask(
       written.attention,
       (first, end) => placeOfKvPages(segment, first, end),
     );
-    await enterInLibrary(
-      engine,
-      sequence,
-      { path: question.path, document, segment, complete: true },
-      dataDir,
-      sink,
-    );
+    await enterInLibrary(engine, sequence, { document, segment, complete: true }, library, sink);
     const answer: Answer = {
       answer: written.text,
       stop: written.report.stop,

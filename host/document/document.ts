@@ -1,50 +1,16 @@
 import type { Box } from "../../contract/answer.ts";
+import type {
+  DocumentKind,
+  ExtractionReport,
+  OutlineEntry,
+  Page,
+  PageStatus,
+  TextLine,
+} from "../../contract/documents.ts";
 import type { ErrorCode, ErrorValue } from "../../contract/errors.ts";
 import { formatRanges } from "./ranges.ts";
 
-export type DocumentKind = "pdf" | "markdown" | "text";
-
-/** What could be got from a page:
- * `text`; `empty` (nothing to read on it); `scanned` (a picture covers it and there is hardly any
- * text: probably a scan); `garbled` (there is text, but its letters are not what a person sees on
- * the page); `broken` (the page could not be opened). */
-export type PageStatus = "text" | "empty" | "scanned" | "garbled" | "broken";
-
-/** A page of a PDF, or a section of about a page's length of Markdown or plain text. */
-export interface Page {
-  /** Physical number, from 1. It stays the same when a range of pages is selected. */
-  number: number;
-  /** The number printed on the page, e.g. `iv`; the physical number where none is known. */
-  label: string;
-  /** Offsets into the document's text, in UTF-16 units, end exclusive. Pages tile the text. */
-  start: number;
-  end: number;
-  status: PageStatus;
-  /** The heading this page begins under (Markdown and plain text). */
-  heading?: string;
-  /** Size as shown, in points of 1/72 inch (PDF). */
-  width?: number;
-  height?: number;
-}
-
-export interface OutlineEntry {
-  title: string;
-  /** Depth, from 1. */
-  level: number;
-  /** Physical number of the page it leads to. */
-  page: number;
-}
-
-export interface ExtractionReport {
-  /** Pages by status. */
-  counts: Record<PageStatus, number>;
-  /** One sentence on all pages. */
-  summary: string;
-  /** What else a reader should know, e.g. that the file is cut short. One sentence each. */
-  notes: string[];
-  /** The encoding of a text file, e.g. `UTF-8`. */
-  encoding?: string;
-}
+export type { DocumentKind, ExtractionReport, OutlineEntry, Page, PageStatus };
 
 /** Units of a box coordinate: 65535 is the page's whole width or height. */
 export const boxScale = 65535;
@@ -153,10 +119,18 @@ export class Document implements DocumentContent {
       const page = this.pageOf(offset);
       const until = Math.min(last, page.end);
       if (until <= offset) break;
-      found.push(...lineBoxes(this.boxes, page, offset, until));
+      for (const { start, end, ...box } of lineBoxes(this.boxes, page, offset, until)) {
+        found.push({ page: page.number, ...box });
+      }
       offset = until;
     }
     return found;
+  }
+
+  /** The runs of characters on the lines of a page, in the order of the text. Empty for kinds without
+   * a layout. */
+  linesOf(page: Page): TextLine[] {
+    return this.boxes ? lineBoxes(this.boxes, page, page.start, page.end) : [];
   }
 
   /** The text of the pages with physical numbers from `first` to `last`, both included; pages that
@@ -177,8 +151,8 @@ interface Edges {
 }
 
 /** Joins the boxes of neighbouring characters while they stay on one line. */
-function lineBoxes(boxes: Uint16Array, page: Page, start: number, end: number): Box[] {
-  const lines: Edges[] = [];
+function lineBoxes(boxes: Uint16Array, page: Page, start: number, end: number): TextLine[] {
+  const lines: (Edges & { start: number; end: number })[] = [];
   let last: Edges | undefined;
   for (let at = start * 4; at < end * 4; at += 4) {
     const edges = {
@@ -194,15 +168,17 @@ function lineBoxes(boxes: Uint16Array, page: Page, start: number, end: number): 
       line.top = Math.min(line.top, edges.top);
       line.right = Math.max(line.right, edges.right);
       line.bottom = Math.max(line.bottom, edges.bottom);
+      line.end = at / 4 + 1;
     } else {
-      lines.push({ ...edges });
+      lines.push({ ...edges, start: at / 4, end: at / 4 + 1 });
     }
     last = edges;
   }
   const x = (page.width ?? 0) / boxScale;
   const y = (page.height ?? 0) / boxScale;
-  return lines.map(({ left, top, right, bottom }) => ({
-    page: page.number,
+  return lines.map(({ start, end, left, top, right, bottom }) => ({
+    start,
+    end,
     left: left * x,
     top: top * y,
     width: (right - left) * x,

@@ -25,9 +25,9 @@ import {
 import { headTable } from "../models/headTable.ts";
 import type { OpenDocuments } from "../prefill/readDocument.ts";
 import type { ResidentEngine } from "../residentEngine.ts";
+import { writeWhole } from "../store/files.ts";
 import { allocateHeads, type Choice } from "./allocateHeads.ts";
 import { type CalibrationText, calibrationTexts } from "./calibrationTexts.ts";
-import { writeWhole } from "./library.ts";
 import { headReading } from "./readCost.ts";
 
 /** Of the reference budget. */

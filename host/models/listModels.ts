@@ -3,7 +3,7 @@ import { readdir } from "node:fs/promises";
 import type { ModelLine } from "../../contract/routes.ts";
 import { downloadsDir } from "./cache.ts";
 import { catalog, isDownloaded, modelPath, weightBytes } from "./catalog.ts";
-import { defaultModel } from "./defaultModel.ts";
+import { defaultModel, fitsMemory, thisMachine } from "./defaultModel.ts";
 
 /** The catalog, and what of it is on this machine. */
 export async function listModels(): Promise<ModelLine[]> {
@@ -23,6 +23,7 @@ export async function listModels(): Promise<ModelLine[]> {
       state: isHere ? "ready" : isBegun ? "partial" : "absent",
       path: isHere ? modelPath(model.id) : null,
       isDefault: chosen?.model.id === model.id,
+      fitsMemory: fitsMemory(model, thisMachine()),
     };
   });
 }

@@ -46,7 +46,7 @@ function remedies(demand: Demand, needed: number): string[] {
 }
 
 /** The longest run of pages from the first one that fits beside all the rest. */
-function firstPagesWithin(demand: Demand): string | null {
+export function firstPagesWithin(demand: Demand): string | null {
   let room =
     demand.contextTokens - demand.aroundTokens - demand.questionTokens - demand.answerTokens;
   const fitting = demand.pages.findIndex(({ tokens }) => {

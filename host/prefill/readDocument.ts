@@ -1,14 +1,17 @@
 /** document → tokens → prefill: a document's text in the model's context, its KV taken from memory or
  * disk where it is known and saved as it grows. */
 import { realpath, stat } from "node:fs/promises";
+import { basename } from "node:path";
+import type { ContextShare } from "../../contract/chats.ts";
 import { ScholiaError } from "../../contract/errors.ts";
 import type { ReadReport } from "../../contract/routes.ts";
 import type { RunSink } from "../channel.ts";
 import type { Document } from "../document/document.ts";
 import { readDocument as parseDocument } from "../document/read.ts";
 import type { Engine, PrefillProgress } from "../engine/engine.ts";
-import { bytesOf, enterRead } from "../kv/library.ts";
-import { chunkTokens, type EngineRoom, type ResidentEngine } from "../residentEngine.ts";
+import { chunkTokens, type ResidentEngine } from "../residentEngine.ts";
+import { bytesOf } from "../store/files.ts";
+import type { Library } from "../store/library.ts";
 import { layOutPrompt, type Prompt } from "../tokens/prompt.ts";
 import { type TokenizedSegment, tokenizeSegment } from "../tokens/tokenize.ts";
 import { checkFit } from "./fit.ts";
@@ -134,8 +137,28 @@ export function checkContext(
   });
 }
 
+/** How the context is shared out: of the document here, of the conversation from the caller. */
+export function shareContext(
+  engine: Engine,
+  document: Document,
+  segment: TokenizedSegment,
+  rest: Pick<ContextShare, "historyTokens" | "questionTokens" | "answerTokens">,
+): ContextShare {
+  return {
+    documentTokens: segment.documentTokens,
+    aroundTokens: segment.tokens.length - segment.documentTokens,
+    leadingTokens: Math.max(
+      0,
+      segment.start.findIndex((start) => start >= 0),
+    ),
+    contextTokens: engine.model.contextTokens,
+    pages: tokensOfPages(document, segment),
+    ...rest,
+  };
+}
+
 /** Tokens of each page with the mark before it. */
-function tokensOfPages(document: Document, segment: TokenizedSegment) {
+export function tokensOfPages(document: Document, segment: TokenizedSegment) {
   const counts = new Map<number, number>();
   let sinceLastPage = 0;
   for (const start of segment.start) {
@@ -230,8 +253,8 @@ export async function read(
   document: Document,
   resident: ResidentEngine,
   documents: OpenDocuments,
-  room: Pick<EngineRoom, "dataDir">,
-  sink: Reporting,
+  library: Pick<Library, "reads">,
+  sink: Reporting & Pick<RunSink, "context">,
 ): Promise<ReadReport> {
   const { engine } = resident;
   const notices = documentNotices(document);
@@ -239,15 +262,16 @@ export async function read(
   const prompt = layOutPrompt(engine.model, document, [], "?");
   const segment = await documents.tokenize(engine, document, prompt);
   const conversation = await tokenizeSegment(engine, prompt.conversation);
+  sink.context(
+    shareContext(engine, document, segment, {
+      historyTokens: 0,
+      questionTokens: conversation.tokens.length,
+      answerTokens: input.maxTokens,
+    }),
+  );
   checkContext(engine, document, segment, conversation.tokens.length, input.maxTokens);
   const enter = (sequence: number, complete: boolean) =>
-    enterInLibrary(
-      engine,
-      sequence,
-      { path: input.path, document, segment, complete },
-      room.dataDir,
-      sink,
-    );
+    enterInLibrary(engine, sequence, { document, segment, complete }, library, sink);
   const { sequence, progress } = await prefillDocument(engine, segment, sink, (stopped) =>
     enter(stopped, false),
   );
@@ -281,50 +305,43 @@ export function modelOf(engine: Engine) {
 }
 
 interface LibraryEntry {
-  path: string;
   document: Document;
   segment: TokenizedSegment;
   /** False for a read that was stopped. */
   complete: boolean;
 }
 
+/** Tokens of a run file. */
+const runTokens = 1024;
+
 /** Writes down what was read, where it lies and when it was last used. When that can't be written, the
  * read is good all the same, and a notice says so. */
 export async function enterInLibrary(
   engine: Engine,
   sequence: number,
-  { path, document, segment, complete }: LibraryEntry,
-  dataDir: string,
+  { document, segment, complete }: LibraryEntry,
+  library: Pick<Library, "reads">,
   sink: Pick<RunSink, "notice">,
 ): Promise<{ key: string; runs: number; storedBytes: number }> {
   const key = await engine.sequenceKey(sequence);
-  const runs = await engine.storedRuns(sequence);
-  const storedBytes = await bytesOf(runs);
-  const entered = enterRead(
-    dataDir,
-    {
-      id: document.id,
-      path,
-      title: titleOf(document),
-      kind: document.kind,
-      pages: document.wholePageCount,
-    },
-    {
+  const paths = await engine.storedRuns(sequence);
+  const sizes = await bytesOf(paths);
+  try {
+    library.reads.enter({
       key,
+      documentId: document.id,
       model: { name: engine.model.name, fingerprint: engine.model.fingerprint },
       pages: pagesOf(document),
       chunkTokens,
       tokens: segment.tokens.length,
       documentTokens: segment.documentTokens,
+      storedTokens: Math.min(segment.tokens.length, paths.length * runTokens),
       complete,
-      runs: runs.map((run) => run.split(/[/\\]/).at(-1) ?? run),
-      bytes: storedBytes,
-      lastUse: new Date().toISOString(),
-    },
-  );
-  await entered.catch((error: unknown) => {
+      runs: paths.map((path, index) => ({ file: basename(path), bytes: sizes[index] ?? 0 })),
+    });
+  } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     sink.notice(`The library could not be brought up to date: ${reason}`);
-  });
-  return { key, runs: runs.length, storedBytes };
+  }
+  return { key, runs: paths.length, storedBytes: sizes.reduce((sum, bytes) => sum + bytes, 0) };
 }

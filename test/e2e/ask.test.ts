@@ -1,7 +1,6 @@
-import { readFile } from "node:fs/promises";
-import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { type Answer, answerSchema } from "../../contract/answer.ts";
+import { openLibrary } from "../../host/store/library.ts";
 import { pdfOf, small, textWith, usePlace } from "./scholia.ts";
 
 const place = usePlace();
@@ -148,17 +147,18 @@ describe("scholia ask", () => {
 
   test("writes down what was read", async () => {
     const { document } = await ask(pdf, "What is this?");
-    const manifest = JSON.parse(
-      await readFile(join(place.data, "library", `${document.id}.json`), "utf8"),
+    const library = await openLibrary(place.data);
+    const entry = await library.documents.get(document.id);
+    const whole = entry.reads.find(({ pages }) => pages === "1-5")!;
+    const runs = library.database.all<{ file: string }>(
+      "SELECT file FROM runs WHERE read_key = ?",
+      whole.key,
     );
-    expect(manifest).toMatchObject({
-      version: 1,
-      document: { id: document.id, path: pdf, pages: 5 },
-    });
-    const whole = manifest.reads.find((read: { pages: string }) => read.pages === "1-5");
-    expect(whole.runs.length).toBeGreaterThan(1);
+    library.close();
+    expect(entry).toMatchObject({ id: document.id, path: pdf, pages: 5, file: "present" });
+    expect(runs.length).toBeGreaterThan(1);
     expect(whole.bytes).toBeGreaterThan(40e6);
     const files = await place.runFiles();
-    for (const run of whole.runs) expect(files.some((file) => file.endsWith(run))).toBe(true);
+    for (const { file } of runs) expect(files.some((name) => name.endsWith(file))).toBe(true);
   });
 });

@@ -1,8 +1,8 @@
 import { spawn } from "node:child_process";
-import { readdir, readFile } from "node:fs/promises";
-import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { answerSchema } from "../../contract/answer.ts";
+import type { Chat } from "../../contract/chats.ts";
+import { openLibrary } from "../../host/store/library.ts";
 import { entry, small, textWith, until, usePlace } from "./scholia.ts";
 
 const place = usePlace();
@@ -16,7 +16,13 @@ beforeAll(async () => {
   file = await place.write("chat.txt", textWith(facts, 600));
 });
 
-const chatFiles = () => readdir(join(place.data, "chats"));
+/** The chats as they are kept, oldest first. */
+async function keptChats(): Promise<Chat[]> {
+  const library = await openLibrary(place.data);
+  const chats = library.chats.list().map(({ id }) => library.chats.get(id));
+  library.close();
+  return chats.sort((a, b) => a.startedAt.localeCompare(b.startedAt));
+}
 
 describe("scholia chat", () => {
   test("answers one question after the other, each on from the last", async () => {
@@ -39,15 +45,18 @@ describe("scholia chat", () => {
     expect(second!.timing.cachedInMemory).toBe(first!.timing.depth);
     expect(second!.timing.prefillTokens).toBeLessThan(64);
     expect(second!.coverage.tokensInContext).toBe(second!.coverage.documentTokens);
-    const [chat] = await chatFiles();
-    const lines = (await readFile(join(place.data, "chats", chat!), "utf8")).trimEnd().split("\n");
-    expect(lines).toHaveLength(3);
-    expect(JSON.parse(lines[2]!)).toMatchObject({ question: "And of Olaf's mill?" });
+    const [chat, ...others] = await keptChats();
+    expect(others).toEqual([]);
+    expect(chat!.tree).toMatchObject([
+      { question: "What is the door code of Ida's boathouse?", state: "answered" },
+      { question: "And of Olaf's mill?", state: "answered", text: second!.answer },
+    ]);
+    expect(chat!.tree[0]!.answer).toEqual(first);
   });
 
   test("goes on with an earlier chat", async () => {
-    const [chat] = await chatFiles();
-    const id = chat!.replace(".jsonl", "");
+    const [chat] = await keptChats();
+    const id = chat!.id;
     const { code, out, err } = await place.run(
       ["chat", file, "--chat", id, ...small, "--max-tokens", "16", "--json"],
       { input: "Thank you. What was my first question?\n" },
@@ -57,9 +66,9 @@ describe("scholia chat", () => {
     // The document from disk, the earlier turns read again.
     expect(answer.timing.cachedTokens).toBeGreaterThan(answer.coverage.documentTokens);
     expect(answer.timing.prefillTokens).toBeGreaterThan(40);
-    expect(await chatFiles()).toHaveLength(1);
-    const lines = (await readFile(join(place.data, "chats", chat!), "utf8")).trimEnd().split("\n");
-    expect(lines).toHaveLength(4);
+    const [now, ...others] = await keptChats();
+    expect(others).toEqual([]);
+    expect(now!.tree).toHaveLength(3);
   });
 
   test("starts with a file alone, and stops an answer with Ctrl+C", async () => {
@@ -110,6 +119,6 @@ describe("scholia chat", () => {
   test("says when there is no such chat", async () => {
     const { code, err } = await place.run(["chat", file, "--chat", "00000000", ...small]);
     expect(code).toBe(1);
-    expect(err).toContain("error (invalid_argument): There is no chat 00000000.");
+    expect(err).toContain("error (not_found): There is no chat 00000000.");
   });
 });

@@ -2,8 +2,9 @@ import { createHash } from "node:crypto";
 import { readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
+import type { DocumentEntry } from "../../contract/documents.ts";
 import type { ReadReport } from "../../contract/routes.ts";
-import { loadManifest, type Manifest } from "../../host/kv/library.ts";
+import { openLibrary } from "../../host/store/library.ts";
 import { hostOf, small, textWith, until, usePlace } from "./scholia.ts";
 
 const place = usePlace();
@@ -67,10 +68,10 @@ describe("scholia read", () => {
     const { code, err } = await running.finished;
     expect(code).toBe(130);
     expect(err).toMatch(/Stopped after [\d,]+ of [\d,]+ tokens\. What is read is kept/);
-    expect((await manifestOf(other)).reads[0]).toMatchObject({ complete: false });
+    expect((await entryOf(other)).reads[0]).toMatchObject({ complete: false });
     const report = (await place.json(["read", other, ...small])) as ReadReport;
     expect(report.cachedOnDisk).toBeGreaterThanOrEqual(1024);
-    expect((await manifestOf(other)).reads).toMatchObject([{ complete: true, key: report.key }]);
+    expect((await entryOf(other)).reads).toMatchObject([{ complete: true, key: report.key }]);
   });
 
   test("whose host dies ends with its last words", async () => {
@@ -101,13 +102,16 @@ describe("scholia read", () => {
   });
 });
 
-async function manifestOf(file: string): Promise<Manifest> {
+async function entryOf(file: string): Promise<DocumentEntry> {
   const id = createHash("sha256")
     .update(await readFile(file))
     .digest("hex");
-  const manifest = await loadManifest(place.data, id);
-  if (manifest === null) throw new Error(`${file} is not in the library`);
-  return manifest;
+  const library = await openLibrary(place.data);
+  try {
+    return await library.documents.get(id);
+  } finally {
+    library.close();
+  }
 }
 
 function isAlive(pid: number): boolean {

@@ -40,7 +40,9 @@ function checkMemory(pdfium: Pdfium, context: ParseContext, name: string): void 
 const wrongPassword = 4;
 const unknownSecurity = 5;
 
-function openDocument(pdfium: Pdfium, source: Source, password: string | undefined): number {
+/** @returns PDFium's handle
+ * @throws ScholiaError `document_encrypted`, `document_broken` */
+export function openDocument(pdfium: Pdfium, source: Source, password: string | undefined): number {
   const data = pdfium.store(source.bytes);
   const secret = pdfium.store(Buffer.from(`${password ?? ""}\0`));
   const document = pdfium.FPDF_LoadMemDocument(data, source.bytes.length, secret);

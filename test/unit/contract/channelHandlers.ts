@@ -1,11 +1,21 @@
 // Handlers whose replies a test can foresee; the channel under test is the real one.
 import type { Answer } from "../../../contract/answer.ts";
 import { ScholiaError } from "../../../contract/errors.ts";
+import { requestInputs, runInputs } from "../../../contract/routes.ts";
 import type { RequestHandlers, RunHandlers } from "../../../host/channel.ts";
 
 const later = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
+/** Routes that these tests don't call. */
+function unused<Handlers>(inputs: object): Handlers {
+  const refuse = async () => {
+    throw new ScholiaError("internal", "not for this test");
+  };
+  return Object.fromEntries(Object.keys(inputs).map((route) => [route, refuse])) as Handlers;
+}
+
 export const requests: RequestHandlers = {
+  ...unused<RequestHandlers>(requestInputs),
   "host.hello": async () => ({ version: "9.9.9", pid: process.pid }),
   "host.check": async () => {
     throw new ScholiaError("model_not_found", "There is no such model.");
@@ -28,6 +38,7 @@ export const requests: RequestHandlers = {
 };
 
 export const runs: RunHandlers = {
+  ...unused<RunHandlers>(runInputs),
   // Says its question word by word, with a trace for each, until it is stopped; after the word SLOWLY
   // with pauses.
   "answer.ask": async (input, sink) => {

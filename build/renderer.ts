@@ -1,0 +1,54 @@
+// The window's files: React and TypeScript in renderer/, bundled by vite for Chrome 108, the oldest
+// that an Electron in the tests brings.
+import { join } from "node:path";
+import { build, type InlineConfig } from "vite";
+import { rendererDist, root } from "./paths.ts";
+import { fail, step } from "./report.js";
+import { hashFiles, isStamped, writeStamp } from "./stamp.ts";
+
+export const viteConfig: InlineConfig = {
+  configFile: false,
+  root: join(root, "renderer"),
+  // Both shells serve the files from the root of an origin of their own; relative paths do for both.
+  base: "./",
+  logLevel: "warn",
+  css: { modules: { localsConvention: "camelCaseOnly" } },
+  build: {
+    outDir: rendererDist,
+    emptyOutDir: true,
+    target: "chrome108",
+    cssTarget: "chrome108",
+    // The content policy allows files of the origin only, so nothing becomes a data: address.
+    assetsInlineLimit: 0,
+    modulePreload: { polyfill: false },
+    sourcemap: true,
+    chunkSizeWarningLimit: 1500,
+    rolldownOptions: {
+      // "use client" in libraries means something to servers only.
+      onwarn: (warning, warn) => warning.code === "MODULE_LEVEL_DIRECTIVE" || warn(warning),
+    },
+  },
+};
+
+const stampPath = join(rendererDist, "stamp");
+
+const hashSources = (): string =>
+  hashFiles(
+    ["renderer", "contract", "build/renderer.ts", "package-lock.json"].map((name) =>
+      join(root, name),
+    ),
+    root,
+  );
+
+/** Bundles the window unless its files were made from just these sources. */
+export async function setUpRenderer(): Promise<void> {
+  const hash = hashSources();
+  if (isStamped(stampPath, hash)) return;
+  await step("Bundling the window", async () => {
+    await build(viteConfig);
+    writeStamp(stampPath, hash);
+  });
+}
+
+// `npm run window`: the bundle and nothing else.
+if (process.argv[1] === import.meta.filename) await setUpRenderer().catch(fail);

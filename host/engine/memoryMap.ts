@@ -1,0 +1,95 @@
+/** Where the memory goes, as a tree: the engine's own counts, shared out where they divide exactly. */
+import { freemem } from "node:os";
+import type { MemoryMap, MemoryNode, MemorySample } from "../../contract/memory.ts";
+import { thisMachine } from "../models/defaultModel.ts";
+import type { Engine, MemoryReport, ModelInfo } from "./engine.ts";
+
+const samplesKept = 600;
+
+/** The last minutes of memory, a sample at a time. */
+export class MemoryTimeline {
+  private readonly samples: MemorySample[] = [];
+
+  add(report: MemoryReport, doing: MemorySample["doing"]): void {
+    const { weightsBytes, kvBytes, digestBytes, workspaceBytes, freeBytes } = report;
+    this.samples.push({
+      at: new Date().toISOString(),
+      weightsBytes,
+      kvBytes,
+      digestBytes,
+      workspaceBytes,
+      freeBytes,
+      doing,
+    });
+    if (this.samples.length > samplesKept) this.samples.shift();
+  }
+
+  list(): MemorySample[] {
+    return [...this.samples];
+  }
+}
+
+/** @param engine the one that is open, with what it holds; null: none */
+export function memoryMap(
+  engine: { engine: Engine; report: MemoryReport } | null,
+  timeline: MemorySample[],
+): MemoryMap {
+  const residentBytes = process.memoryUsage.rss();
+  const { memoryBytes } = thisMachine();
+  const free = freemem();
+  const own = engine === null ? [] : engineNodes(engine.engine.model, engine.report);
+  const counted = own.reduce((sum, { bytes }) => sum + bytes, 0);
+  const host = Math.max(0, residentBytes - counted);
+  const children: MemoryNode[] = [
+    ...own,
+    { name: "Host process", kind: "process", bytes: host },
+    {
+      name: "Other programs",
+      kind: "process",
+      bytes: Math.max(0, memoryBytes - free - counted - host),
+    },
+    { name: "Free", kind: "free", bytes: free },
+  ];
+  return {
+    model:
+      engine === null
+        ? null
+        : {
+            name: engine.engine.model.name,
+            fingerprint: engine.engine.model.fingerprint,
+            device: engine.engine.device,
+          },
+    root: group("Memory", children),
+    residentBytes,
+    timeline,
+  };
+}
+
+function engineNodes(model: ModelInfo, report: MemoryReport): MemoryNode[] {
+  return [
+    { name: "Weights", kind: "weights", bytes: report.weightsBytes },
+    { ...group("Keys and values", kvNodes(model, report.kvBytes)), kind: "kv" },
+    { name: "Digests", kind: "digests", bytes: report.digestBytes },
+    { name: "Workspace", kind: "workspace", bytes: report.workspaceBytes },
+  ];
+}
+
+/** Every KV page holds the same tokens of all heads, so each head has an equal part. */
+function kvNodes({ layers, kvHeads }: ModelInfo, bytes: number): MemoryNode[] {
+  const perHead = bytes / (layers * kvHeads);
+  return Array.from({ length: layers }, (_, layer) =>
+    group(
+      `layer ${layer}`,
+      Array.from({ length: kvHeads }, (_, head) => ({
+        name: `KV head ${head}`,
+        kind: "kv" as const,
+        bytes: perHead,
+      })),
+    ),
+  );
+}
+
+function group(name: string, children: MemoryNode[]): MemoryNode {
+  const bytes = children.reduce((sum, child) => sum + child.bytes, 0);
+  return { name, kind: "group", bytes, children };
+}

@@ -1,0 +1,27 @@
+import { useApp } from "../../store/app.ts";
+import { queueItemOf, wholeRead } from "../../store/library.ts";
+import { t } from "../../strings/index.ts";
+import styles from "./chat.module.css";
+
+/** Questions that suit any document, once some of it is read. */
+export function Suggestions() {
+  const ask = useApp((app) => app.ask);
+  const canAsk = useApp((app) => {
+    const entry = app.documents?.find(({ id }) => id === app.document?.id);
+    if (entry === undefined || app.connection !== "ready") return false;
+    const item = queueItemOf(app, entry.id);
+    return wholeRead(entry) !== null || (item !== null && item.pagesRead !== null);
+  });
+  if (!canAsk) return null;
+  const questions = [t("suggestions.about"), t("suggestions.terms"), t("suggestions.rules")];
+  return (
+    <section className={styles.suggestions} aria-label={t("suggestions.title")}>
+      <h3>{t("suggestions.title")}</h3>
+      {questions.map((question) => (
+        <button type="button" key={question} onClick={() => void ask(question)}>
+          {question}
+        </button>
+      ))}
+    </section>
+  );
+}

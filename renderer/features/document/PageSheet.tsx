@@ -1,0 +1,118 @@
+import { memo } from "react";
+import type { Box } from "../../../contract/answer.ts";
+import type { FoundPassage, Page, PageText } from "../../../contract/documents.ts";
+import { useApp } from "../../store/app.ts";
+import { t } from "../../strings/index.ts";
+import styles from "./document.module.css";
+import { usePagePicture, usePageText } from "./usePage.ts";
+
+interface PageSheetProps {
+  page: Page;
+  /** As shown, in CSS pixels. */
+  width: number;
+  height: number;
+}
+
+/** A page as it looks, with its text over it for selecting and for screen readers. */
+export const PageSheet = memo(function PageSheet({ page, width, height }: PageSheetProps) {
+  const picture = usePagePicture(page.number, width);
+  const text = usePageText(page.number);
+  const scale = width / (page.width ?? width);
+  const label = t("document.pageLabel", { page: page.label });
+  return (
+    <section className={styles.sheet} style={{ width, height }} aria-label={label}>
+      {picture.value !== null && (
+        <img src={picture.value} alt="" width={width} height={height} draggable={false} />
+      )}
+      {picture.error !== null && <p className={styles.sheetError}>{picture.error.message}</p>}
+      <Highlights page={page.number} scale={scale} />
+      {text.value !== null && <TextLayer text={text.value} scale={scale} />}
+    </section>
+  );
+});
+
+/** Words of the page where they stand, unseen. */
+const TextLayer = memo(function TextLayer({ text, scale }: { text: PageText; scale: number }) {
+  return (
+    <div className={styles.textLayer} data-page={text.number}>
+      {text.lines.map((line) => {
+        const words = text.text.slice(line.start - text.start, line.end - text.start);
+        const size = line.height * scale;
+        return (
+          <span
+            key={line.start}
+            data-start={line.start}
+            style={{
+              left: line.left * scale,
+              top: line.top * scale,
+              fontSize: size,
+              // Stretched to where the words really end, so that a selection covers them.
+              transform: `scaleX(${stretch(words, size, line.width * scale)})`,
+            }}
+          >
+            {words}
+          </span>
+        );
+      })}
+    </div>
+  );
+});
+
+const ruler = document.createElement("canvas").getContext("2d");
+
+function stretch(words: string, size: number, width: number): number {
+  if (ruler === null || words.trim() === "" || width <= 0) return 1;
+  ruler.font = `${size}px serif`;
+  const natural = ruler.measureText(words).width;
+  return natural > 0 ? width / natural : 1;
+}
+
+function Highlights({ page, scale }: { page: number; scale: number }) {
+  const mark = useApp((app) => app.mark);
+  const found = useApp((app) => app.find?.result?.passages ?? noPassages);
+  const at = useApp((app) => app.find?.at ?? -1);
+  const marked = mark?.boxes.filter((box) => box.page === page) ?? [];
+  return (
+    <>
+      {found.flatMap(({ start, boxes }, index) =>
+        boxes
+          .filter((box) => box.page === page)
+          .map((box) => (
+            <Highlight
+              key={`${start}:${box.left}:${box.top}`}
+              box={box}
+              scale={scale}
+              kind={index === at ? "foundNow" : "found"}
+            />
+          )),
+      )}
+      {marked.map((box) => (
+        <Highlight key={`${box.left}:${box.top}`} box={box} scale={scale} kind="cited" />
+      ))}
+    </>
+  );
+}
+
+const noPassages: readonly FoundPassage[] = [];
+
+function Highlight({
+  box: { left, top, width, height },
+  scale,
+  kind,
+}: {
+  box: Box;
+  scale: number;
+  kind: "found" | "foundNow" | "cited";
+}) {
+  return (
+    <div
+      className={[styles.highlight, styles[kind]].join(" ")}
+      style={{
+        left: left * scale - 1,
+        top: top * scale - 1,
+        width: width * scale + 2,
+        height: height * scale + 2,
+      }}
+    />
+  );
+}

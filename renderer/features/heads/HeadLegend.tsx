@@ -1,0 +1,63 @@
+import { useEffect, useState } from "react";
+import type { HeadTable } from "../../../contract/heads.ts";
+import { blockColour, inkOn } from "../../draw/colour.ts";
+import { traces } from "../../live/traces.ts";
+import { useApp } from "../../store/app.ts";
+import type { HeadMetric } from "../../store/lens.ts";
+import { t } from "../../strings/index.ts";
+import styles from "./heads.module.css";
+import { formatMetric, isLive, metricScale, metricValues } from "./metrics.ts";
+
+/** What the colours mean. */
+export function HeadLegend({ table, metric }: { table: HeadTable; metric: HeadMetric }) {
+  if (metric === "blockTokens") return <BlockLegend table={table} />;
+  return <ScaleLegend table={table} metric={metric} />;
+}
+
+function BlockLegend({ table }: { table: HeadTable }) {
+  return (
+    <ul className={styles.legend} aria-label={t("heads.legend")}>
+      {table.histogram.map(({ blockTokens, heads }) => {
+        const colour = blockColour(blockTokens);
+        return (
+          <li key={blockTokens}>
+            <i style={{ background: colour, color: inkOn(colour) }}>{blockTokens}</i>
+            {t("heads.count", { count: heads })}
+          </li>
+        );
+      })}
+    </ul>
+  );
+}
+
+const stops = 9;
+/** Of live values, the ends are read this often. */
+const refreshMs = 400;
+
+function ScaleLegend({ table, metric }: { table: HeadTable; metric: HeadMetric }) {
+  const curves = useApp((app) => app.curves);
+  const [, refresh] = useState(0);
+  useEffect(() => {
+    if (!isLive(metric)) return;
+    const timer = setInterval(() => refresh(traces.version), refreshMs);
+    return () => clearInterval(timer);
+  }, [metric]);
+  const values = metricValues(metric, { table, curves, trace: traces.latest });
+  if (values.every((value) => value === null))
+    return (
+      <p className={styles.legendNote}>
+        {t(isLive(metric) ? "heads.noAnswer" : "heads.notCalibrated")}
+      </p>
+    );
+  const { least, most, colourOf } = metricScale(metric, values);
+  const colours = Array.from({ length: stops }, (_, index) =>
+    colourOf(least + ((most - least) * index) / (stops - 1)),
+  );
+  return (
+    <div className={styles.scale}>
+      <span>{formatMetric(metric, least)}</span>
+      <i style={{ background: `linear-gradient(90deg, ${colours.join(",")})` }} />
+      <span>{formatMetric(metric, most)}</span>
+    </div>
+  );
+}

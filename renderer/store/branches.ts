@@ -1,0 +1,26 @@
+/** A chat is a tree of turns; what is shown is one path through it. */
+import type { Turn } from "../../contract/chats.ts";
+
+/** The turns from the root to this one; empty for null and for a turn that is not there. */
+export function branchTo(tree: readonly Turn[], turnId: string | null): Turn[] {
+  const byId = new Map(tree.map((turn) => [turn.id, turn]));
+  const branch: Turn[] = [];
+  let turn = turnId === null ? undefined : byId.get(turnId);
+  // The tree comes from a database: a circle in it must not hang the window.
+  while (turn !== undefined && branch.length < tree.length) {
+    branch.unshift(turn);
+    turn = turn.parentId === null ? undefined : byId.get(turn.parentId);
+  }
+  return branch;
+}
+
+/** Turns that follow the same one, this one included, in the order of asking. */
+export const siblingsOf = (tree: readonly Turn[], turn: Turn): Turn[] =>
+  tree.filter(({ parentId }) => parentId === turn.parentId);
+
+/** Another answer to the same question in the other mode, the last one. */
+export const counterpartOf = (tree: readonly Turn[], turn: Turn): Turn | null =>
+  siblingsOf(tree, turn).findLast(
+    ({ mode, question, answer }) =>
+      mode !== turn.mode && question === turn.question && answer !== null,
+  ) ?? null;

@@ -1,0 +1,64 @@
+import type { ErrorValue } from "../../contract/errors.ts";
+import type { ShellState } from "../../contract/shell.ts";
+import { t } from "../strings/index.ts";
+import type { Slice } from "./app.ts";
+import { saidError } from "./saidError.ts";
+
+/** The host and the shell that this window talks to. */
+export interface SessionSlice {
+  /** `lost`: until someone asks to start again. */
+  connection: "connecting" | "ready" | "lost";
+  lostError: ErrorValue | null;
+  shellState: ShellState | null;
+  connect(): void;
+  linkConnecting(): void;
+  linkReady(): void;
+  linkLost(error: ErrorValue, again: boolean): void;
+  /** The host's last words, which the shell learns after the channel closed. */
+  explainLoss(error: ErrorValue): void;
+  openLink(url: string): void;
+  openWindow(): void;
+  /** Offers a file to keep. */
+  saveFile(name: string, content: string | Uint8Array<ArrayBuffer>): Promise<void>;
+}
+
+export function createSessionSlice({ get, set, link, shell }: Slice): SessionSlice {
+  const refresh = async () => {
+    const app = get();
+    const state = await shell.call("shell.state", {});
+    if (state.ok) set({ shellState: state.value });
+    await app.refreshSettings();
+    await Promise.all([
+      app.refreshDocuments(),
+      app.refreshReads(),
+      app.refreshQueue(),
+      app.refreshModels(),
+    ]);
+    app.reopenDocument();
+  };
+  return {
+    connection: "connecting",
+    lostError: null,
+    shellState: null,
+    connect: () => void link.connect(),
+    linkConnecting: () => set({ connection: "connecting" }),
+    linkReady() {
+      set({ connection: "ready", lostError: null });
+      void refresh();
+    },
+    linkLost(error, again) {
+      set({ connection: again ? "connecting" : "lost", lostError: error });
+      if (again) get().say({ text: t("session.restarted"), error });
+    },
+    explainLoss(error) {
+      if (get().connection === "lost") set({ lostError: error });
+    },
+    openLink: (url) => void shell.call("link.open", { url }),
+    async saveFile(name, content) {
+      const saved = await shell.call("file.save", { name, content });
+      if (!saved.ok) saidError(get(), saved.error);
+      else if (saved.value !== null) get().say({ text: t("saved", { path: saved.value }) });
+    },
+    openWindow: () => void shell.call("window.open", {}),
+  };
+}

@@ -1,0 +1,49 @@
+import { X } from "lucide-react";
+import { type ReactNode, useEffect, useId, useRef } from "react";
+import { t } from "../strings/index.ts";
+import { IconButton } from "./Button.tsx";
+import styles from "./ui.module.css";
+
+interface DialogProps {
+  title: string;
+  onClose(): void;
+  children: ReactNode;
+  /** `wide` fills most of the window. */
+  size?: "small" | "wide";
+  /** Without a title bar; the title is for screen readers only. */
+  isBare?: boolean;
+}
+
+/** A modal dialog: the element of the platform, which keeps the focus inside and closes on Escape. */
+export function Dialog({ title, onClose, children, size = "small", isBare = false }: DialogProps) {
+  const dialog = useRef<HTMLDialogElement>(null);
+  const titleId = useId();
+  useEffect(() => {
+    const before = document.activeElement;
+    dialog.current?.showModal();
+    return () => {
+      if (before instanceof HTMLElement) before.focus();
+    };
+  }, []);
+  return (
+    // biome-ignore lint/a11y/useKeyWithClickEvents: Escape does what a click beside the dialog does
+    <dialog
+      ref={dialog}
+      className={[styles.dialog, styles[size], isBare ? styles.bare : ""].join(" ")}
+      aria-labelledby={titleId}
+      onCancel={(event) => {
+        event.preventDefault();
+        onClose();
+      }}
+      onClick={(event) => {
+        if (event.target === dialog.current) onClose();
+      }}
+    >
+      <header className={isBare ? "visuallyHidden" : styles.dialogHeader}>
+        <h2 id={titleId}>{title}</h2>
+        {!isBare && <IconButton label={t("close")} icon={<X size={16} />} onClick={onClose} />}
+      </header>
+      {children}
+    </dialog>
+  );
+}

@@ -1,0 +1,139 @@
+import { describe, expect, test } from "vitest";
+import type { HeadTable } from "../../../contract/heads.ts";
+import { encodeTrace, type TraceFrame } from "../../../contract/trace.ts";
+import { headsCsv, headsJson } from "../../../renderer/features/heads/exports.ts";
+import { metricScale, metricValues } from "../../../renderer/features/heads/metrics.ts";
+import { bytesByHead, Traces } from "../../../renderer/live/traces.ts";
+
+const frame = (blocks: number[], mean: number[] = [0, 1]): TraceFrame => ({
+  holdsMass: true,
+  depth: 1000,
+  documentStart: 10,
+  documentEnd: 900,
+  kvBytes: 6000,
+  digestBytes: 100,
+  denseBytes: 60_000,
+  blockTokens: Uint16Array.from(blocks, (_, head) => [16, 32][head % 2]!),
+  blocksRead: Uint16Array.from(blocks),
+  mean: Float32Array.from(mean),
+  perHead: Float32Array.from(blocks.flatMap(() => [0.5, 1])),
+  headBins: 2,
+});
+
+describe("traces of an answer", () => {
+  test("keep the last step, the mean over all, and each head's history", () => {
+    const traces = new Traces();
+    traces.begin("turn");
+    let told = 0;
+    const stop = traces.subscribe(() => told++);
+    traces.push(encodeTrace(frame([4, 2], [0, 1])), 0);
+    traces.push(encodeTrace(frame([8, 3], [1, 0])), 2);
+    expect(traces.latest?.blocksRead).toEqual(Uint16Array.from([8, 3]));
+    expect([...traces.mean()!].map((value) => Math.round(value * 10) / 10)).toEqual([0.5, 0.5]);
+    expect(traces.historyOf(0)).toEqual([4, 8]);
+    expect(traces.historyOf(1)).toEqual([2, 3]);
+    expect([traces.steps, traces.dropped, told]).toEqual([4, 2, 2]);
+    stop();
+    traces.begin("next");
+    expect([traces.latest, traces.mean(), traces.historyOf(0), told]).toEqual([null, null, [], 2]);
+  });
+
+  test("hold the last 1,024 steps of a long answer, in order", () => {
+    const traces = new Traces();
+    traces.begin("turn");
+    for (let step = 0; step < 1500; step++) traces.push(encodeTrace(frame([step, 1])), 0);
+    const history = traces.historyOf(0);
+    expect(history).toHaveLength(1024);
+    expect(history[0]).toBe(476);
+    expect(history.at(-1)).toBe(1499);
+  });
+
+  test("refuse what is no trace", () => {
+    expect(() => new Traces().push(Uint8Array.from([9, 9]), 0)).toThrow(RangeError);
+  });
+
+  test("share the bytes out by the tokens that each head read", () => {
+    // 4 blocks of 16 and 1 of 32: two to one.
+    expect([...bytesByHead(frame([4, 1]))]).toEqual([4000, 2000]);
+  });
+});
+
+const table: HeadTable = {
+  model: "A model",
+  fingerprint: "f",
+  profile: "p",
+  calibrated: true,
+  layers: 1,
+  kvHeads: 2,
+  histogram: [],
+  reference: null,
+  heads: [
+    {
+      layer: 0,
+      kvHead: 0,
+      blockTokens: 16,
+      budgetShare: 1.5,
+      outputError: 0.01,
+      recall: 0.9,
+      sensitivity: 0.2,
+    },
+    {
+      layer: 0,
+      kvHead: 1,
+      blockTokens: 32,
+      budgetShare: 0.5,
+      outputError: null,
+      recall: null,
+      sensitivity: null,
+    },
+  ],
+};
+
+describe("numbers of the heads", () => {
+  test("of the profile and of the last step", () => {
+    const source = { table, curves: null, trace: frame([4, 1]) };
+    expect(metricValues("blockTokens", source)).toEqual([16, 32]);
+    expect(metricValues("recall", source)).toEqual([0.9, null]);
+    expect(metricValues("blocksRead", source)).toEqual([4, 1]);
+    expect(metricValues("bytesRead", source)).toEqual([4000, 2000]);
+  });
+
+  test("a trace of another model is not taken for this one's", () => {
+    const source = { table, curves: null, trace: frame([4, 1, 1]) };
+    expect(metricValues("blocksRead", source)).toEqual([null, null]);
+  });
+
+  test("what AB-Sparse saves against blocks of 32 for all", () => {
+    const curves = {
+      profile: "p",
+      blockTokens: [16, 32, 64, 128],
+      errorByBlock: [
+        [0.01, 0.03, 0.05, 0.09],
+        [0.1, 0.2, 0.3, 0.4],
+      ],
+      uniform: { outputError: 0.1, recall: 0.8 },
+    };
+    const saved = metricValues("errorSaved", { table, curves, trace: null });
+    expect(saved[0]).toBeCloseTo(0.02);
+    expect(saved[1]).toBeNull();
+  });
+
+  test("scales reach from the least to the largest value; differences have two even sides", () => {
+    expect(metricScale("outputError", [0.1, null, 0.4])).toMatchObject({ least: 0, most: 0.4 });
+    expect(metricScale("sensitivity", [-0.1, 0.3])).toMatchObject({ least: -0.3, most: 0.3 });
+    expect(metricScale("recall", [0.9, 0.7])).toMatchObject({ least: 0.7, most: 0.9 });
+  });
+
+  test("tables for other programs hold every number once", () => {
+    const csv = headsCsv(table, null, frame([4, 1]))
+      .trim()
+      .split("\n");
+    expect(csv[0]).toBe(
+      "layer,kvHead,blockTokens,budgetShare,outputError,recall,sensitivity,errorSaved,bytesRead,blocksRead",
+    );
+    expect(csv[1]).toBe("0,0,16,1.5,0.01,0.9,0.2,,4000,4");
+    expect(csv[2]).toBe("0,1,32,0.5,,,,,2000,1");
+    const json = JSON.parse(headsJson(table, null, null));
+    expect(json.heads[1]).toMatchObject({ layer: 0, kvHead: 1, blockTokens: 32, recall: null });
+  });
+});

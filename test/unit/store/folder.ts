@@ -1,0 +1,91 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach } from "vitest";
+import type { Answer } from "../../../contract/answer.ts";
+import { type Library, openLibrary } from "../../../host/store/library.ts";
+
+export interface DataFolder {
+  readonly path: string;
+  /** Opens the folder's library; it is closed after the test. */
+  open(): Promise<Library>;
+  write(name: string, text: string): Promise<string>;
+}
+
+/** A data folder of its own for each test. */
+export function dataFolder(): DataFolder {
+  let path = "";
+  const opened: Library[] = [];
+  beforeEach(async () => {
+    path = await mkdtemp(join(tmpdir(), "scholia-data-"));
+  });
+  afterEach(async () => {
+    for (const library of opened.splice(0)) library.close();
+    await rm(path, { recursive: true, force: true });
+  });
+  return {
+    get path() {
+      return path;
+    },
+    async open() {
+      const library = await openLibrary(path);
+      opened.push(library);
+      return library;
+    },
+    async write(name, text) {
+      const file = join(path, name);
+      await writeFile(file, text);
+      return file;
+    },
+  };
+}
+
+export const documentId = "d".repeat(64);
+
+export function answerOf(text: string, change: Partial<Answer> = {}): Answer {
+  return {
+    answer: text,
+    stop: "end_of_turn",
+    citations: [],
+    coverage: {
+      documentTokens: 90,
+      tokensInContext: 90,
+      pages: "1-3",
+      documentPages: 3,
+      pagesWithoutText: [],
+      mode: "ab-sparse",
+      budgetTokens: 2048,
+      profile: "uniform 32",
+      kvBytesPerToken: 1,
+      digestBytesPerToken: 1,
+      denseBytesPerToken: 2,
+    },
+    timing: {
+      prefillTokens: 1,
+      cachedTokens: 0,
+      cachedInMemory: 0,
+      cachedOnDisk: 0,
+      prefillSeconds: 1,
+      prefillTokensPerSecond: 1,
+      decodeTokens: 40,
+      decodeSeconds: 1,
+      decodeTokensPerSecond: 40,
+      depth: 140,
+      firstTokenSeconds: 1,
+      modelLoadSeconds: 0,
+      documentSeconds: 0,
+    },
+    memory: {
+      weightsBytes: 1,
+      kvBytes: 1,
+      kvPoolBytes: 1,
+      digestBytes: 1,
+      workspaceBytes: 1,
+      freeBytes: 1,
+    },
+    model: { name: "m", fingerprint: "f", device: "cpu" },
+    document: { id: documentId, path: "/a.txt", title: "A" },
+    notices: [],
+    ...change,
+  };
+}
