@@ -26,11 +26,4 @@ struct BackendOptions {
 Result<ChosenBackend> choose_backend(Device device, const GgufModel& model,
                                      const BackendOptions& options);
 
-// Whether a GPU can be used, in words: its name, or why not.
-struct CudaSupport {
-  bool is_usable = false;
-  std::string detail;
-};
-CudaSupport cuda_support();
-
 }  // namespace scholia

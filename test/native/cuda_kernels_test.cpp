@@ -343,8 +343,13 @@ void CudaAttention::check(const AttentionCase& c, DigestKind kind) {
   p.heads = d_heads.as<HeadStep>();
   p.digests = d_planes.as<DigestPlanes>();
   p.out = d_again.as<float>();
-  AttentionLaunch how;
-  ASSERT_TRUE(choose_attention(D, n_heads, c.group, c.n_tokens + 1000, &how));
+  AttentionLaunch hows[2];
+  ASSERT_TRUE(choose_attention(D, n_heads, c.group, c.n_tokens + 1000, 37, &hows[0], &hows[1]));
+  const AttentionLaunch& how = hows[plan.reads_all];
+  const DeviceBuffer d_parts = room(size_t(how.parts) * (size_t(n_q) + 2 * n_heads * c.group) * 4);
+  const DeviceBuffer d_done = upload(std::vector<int>(size_t(n_heads)));
+  p.part_states = d_parts.as<float>();
+  p.parts_done = d_done.as<int>();
   ASSERT_EQ(launch_attention(p, how, false, stream_), cudaSuccess);
   p.out = d_out.as<float>();
   p.trace = {d_state.as<float2>(), d_lse.as<float>(), d_read.as<uint32_t>(), max_pages};

@@ -131,6 +131,11 @@ class Cuda final : public CudaBackend {
   int n_qkv() const { return n_q() + 2 * n_kv(); }
   bool is_neox() const { return hp_.rope.mode == GGML_ROPE_TYPE_NEOX; }
   cudaStream_t stream() const { return stream_.get(); }
+  void forget_graphs() {
+    for (auto& pair : graphs_) {
+      for (Graph& graph : pair) graph.reset();
+    }
+  }
   Status finish(const char* what) { return check(cudaStreamSynchronize(stream()), what); }
 
   Status upload_pages(const KvView& view, int n_tokens);
@@ -165,7 +170,7 @@ class Cuda final : public CudaBackend {
   CudaWeights weights_;
   std::unique_ptr<CublasLt> cublas_;
   RotaryParams rotary_;
-  AttentionLaunch attention_;
+  AttentionLaunch attention_[2];  // of steps in which heads select, and in which none does
   int max_context_ = 0;  // tokens
   int max_pages_ = 0;    // of a sequence
 
@@ -174,8 +179,11 @@ class Cuda final : public CudaBackend {
   DeviceBuffer step_, page_table_;
   PinnedBuffer host_step_, host_logits_;
   std::vector<PageId> uploaded_pages_;  // what page_table_ holds
-  Graph graph_, traced_graph_;
+  // By whether all is read, and whether there is a trace.
+  Graph graphs_[2][2];
   const f16* graph_pages_ = nullptr;    // the pool that they were made for
+  bool last_read_all_ = true;
+  DeviceBuffer part_states_, parts_done_;
 
   // digests of one sequence: of the lineage last decoded
   DeviceBuffer digests_, digest_planes_, digest_blocks_;
@@ -208,7 +216,8 @@ Status Cuda::open(const GgufModel& model, int max_context, int chunk_tokens) {
     return status;
   }
   stream_.reset(stream);
-  if (!choose_attention(hp_.head_dim, hp_.n_kv_heads, hp_.group(), max_context, &attention_)) {
+  if (!choose_attention(hp_.head_dim, hp_.n_kv_heads, hp_.group(), max_context, device_.n_sms,
+                        &attention_[0], &attention_[1])) {
     return Error{ErrorCode::kModelUnsupported,
                  "The GPU's attention takes heads of 64 or 128, up to " +
                      std::to_string(kMaxGroup) + " query heads for each KV head and a context that " +
@@ -233,6 +242,8 @@ Status Cuda::open(const GgufModel& model, int max_context, int chunk_tokens) {
            {&gated_, size_t(hp_.n_ff) * 4},
            {&logits_, size_t(hp_.n_vocab) * 4},
            {&angles_, size_t(hp_.rope.n_dims) * 4},
+           {&part_states_, size_t(attention_[1].parts) * (size_t(n_q()) + 2 * hp_.n_q_heads) * 4},
+           {&parts_done_, size_t(hp_.n_kv_heads) * sizeof(int)},
            {&step_, step_bytes},
            {&page_table_, size_t(max_pages_) * sizeof(PageId)},
            {&matrix_, weights_.largest_layer_matrix() * sizeof(__half)}}) {
@@ -240,6 +251,11 @@ Status Cuda::open(const GgufModel& model, int max_context, int chunk_tokens) {
   }
   if (Status status = host_step_.allocate(step_bytes, what); !status.ok()) return status;
   if (Status status = host_logits_.allocate(size_t(hp_.n_vocab) * 4, what); !status.ok()) {
+    return status;
+  }
+  if (Status status = check(cudaMemsetAsync(parts_done_.as<void>(), 0, parts_done_.bytes(), stream),
+                            what);
+      !status.ok()) {
     return status;
   }
   for (Event& event : layer_done_) {
@@ -253,7 +269,7 @@ Status Cuda::open(const GgufModel& model, int max_context, int chunk_tokens) {
 uint64_t Cuda::workspace_bytes() const {
   uint64_t n = cublas_->workspace_bytes();
   for (const DeviceBuffer* buffer :
-       {&hidden_, &qkv_, &attended_, &gated_, &logits_, &angles_, &step_, &page_table_, &trace_,
+       {&hidden_, &qkv_, &attended_, &gated_, &logits_, &angles_, &part_states_, &step_, &page_table_, &trace_,
         &chunk_tokens_, &chunk_hidden_, &chunk_x_, &chunk_qkv_, &chunk_q_, &chunk_attended_,
         &chunk_ff_, &chunk_gated_, &chunk_angles_, &matrix_}) {
     n += buffer->bytes();
@@ -302,8 +318,7 @@ Status Cuda::set_digest_layout(const DigestLayout& layout) {
   digest_lineage_ = 0;
   digest_tokens_ = 0;
   digest_kind_ = layout.kind;
-  graph_.reset();
-  traced_graph_.reset();
+  forget_graphs();
   if (Status status = digests_.grow(total, "the digests"); !status.ok()) return status;
   std::vector<DigestPlanes> planes;
   for (int head = 0; head < n_heads(); ++head) {
@@ -431,7 +446,9 @@ cudaError_t Cuda::enqueue_layer(int layer, unsigned stages, const AttentionTrace
     p.digests = digest_planes_.as<DigestPlanes>();
     p.out = attended;
     p.trace = trace;
-    error = launch_attention(p, attention_, tuning_.early, stream());
+    p.part_states = part_states_.as<float>();
+    p.parts_done = parts_done_.as<int>();
+    error = launch_attention(p, attention_[last_read_all_], tuning_.early, stream());
   }
   if (stages & kStageAttentionOut) {
     MatvecParams p = product(attended, nullptr, MatvecOut::kAdd);
@@ -504,8 +521,7 @@ Result<std::span<const float>> Cuda::decode(const DecodeStep& step, KvPages& pag
     return Error{ErrorCode::kContextExceeded, "The step is beyond the model's context."};
   }
   if (pages.k(0) != graph_pages_) {
-    graph_.reset();
-    traced_graph_.reset();
+    forget_graphs();
     graph_pages_ = pages.k(0);
   }
   AttentionTrace trace;
@@ -514,7 +530,8 @@ Result<std::span<const float>> Cuda::decode(const DecodeStep& step, KvPages& pag
     if (!reserved.ok()) return reserved.error();
     trace = reserved.value();
   }
-  Graph& graph = step.trace_mass ? traced_graph_ : graph_;
+  last_read_all_ = step.plan->reads_all;
+  Graph& graph = graphs_[last_read_all_][step.trace_mass];
   if (!graph) {
     auto captured = capture(kAllStages, trace, pages);
     if (!captured.ok()) return captured.error();

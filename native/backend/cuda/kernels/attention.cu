@@ -1,7 +1,6 @@
 #include <cooperative_groups.h>
 
 #include <algorithm>
-#include <cfloat>
 
 #include "backend/cuda/kernels/attention.cuh"
 #include "backend/cuda/kernels/launch.cuh"
@@ -23,9 +22,10 @@ constexpr float kLog2e = 1.4426950408889634F;
 constexpr float kNone = -INFINITY;
 static_assert(kBins == kThreads);
 
-// Slots of a warp's ring: each holds K or V of one page. In all 96 KB of the CTA.
+// Slots of a warp's ring: each holds K or V of one page. In all 64 KB of the CTA; with 96 KB dense
+// attention was no faster, and selection, of which two CTAs then share the memory, slower.
 template <int D>
-constexpr int kSlots = 384 / D;
+constexpr int kSlots = 256 / D;
 
 // --- the team -------------------------------------------------------------------------------
 
@@ -64,10 +64,32 @@ struct Team {
   template <typename T>
   __device__ T* at(T* mine, int other) const {
 #if __CUDA_ARCH__ >= 900
-    if (size > 1) return cooperative_groups::this_cluster().map_shared_rank(mine, other);
-#endif
+    return cooperative_groups::this_cluster().map_shared_rank(mine, other);
+#else
     (void)other;
     return mine;
+#endif
+  }
+  // What is at the same place in the shared memory of all CTAs, 0 for those that are not there.
+  // Without a branch, so that all reads are on the way at once.
+  __device__ void read_all(const void* mine, unsigned values[kMaxTeam]) const {
+#if __CUDA_ARCH__ >= 900
+    const unsigned address = shared_address(mine);
+#pragma unroll
+    for (int other = 0; other < kMaxTeam; ++other) {
+      unsigned far;
+      asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(far) : "r"(address), "r"(min(other, size - 1)));
+      asm volatile("ld.shared::cluster.u32 %0, [%1];" : "=r"(values[other]) : "r"(far) : "memory");
+    }
+#pragma unroll
+    for (int other = 0; other < kMaxTeam; ++other) {
+      if (other >= size) values[other] = 0;
+    }
+#else
+    values[0] = *static_cast<const unsigned*>(mine);
+#pragma unroll
+    for (int other = 1; other < kMaxTeam; ++other) values[other] = 0;
+#endif
   }
 };
 
@@ -88,11 +110,20 @@ struct Shared {
   int found[4];                  // by the thread that found the bin
 };
 
-// After it: the page list, then the scores.
+// After it comes the page list. The scores, which are done with before the ring is needed, lie in the
+// ring where they fit, else after the list: two CTAs to a multiprocessor are worth the trouble, since
+// not every part of the GPU has room for a whole team with one.
+template <int D>
+size_t scores_offset(int pages_per_cta, int blocks_per_cta, int group) {
+  const size_t n_bytes = sizeof(float) * size_t(group) * blocks_per_cta;
+  return n_bytes <= sizeof(Shared<D>::ring) ? 0
+                                            : sizeof(Shared<D>) + sizeof(uint32_t) * pages_per_cta;
+}
 template <int D>
 size_t shared_bytes(int pages_per_cta, int blocks_per_cta, int group) {
-  return sizeof(Shared<D>) + sizeof(uint32_t) * pages_per_cta +
-         sizeof(float) * size_t(group) * blocks_per_cta;
+  const size_t scores = scores_offset<D>(pages_per_cta, blocks_per_cta, group);
+  return scores == 0 ? sizeof(Shared<D>) + sizeof(uint32_t) * pages_per_cta
+                     : scores + sizeof(float) * size_t(group) * blocks_per_cta;
 }
 
 // --- queries, the new key and value ---------------------------------------------------------
@@ -409,13 +440,12 @@ __device__ Selection find_threshold(const Team& team, Shared<D>& shared, const f
     }
     team.sync();
     int2 counts{0, 0};  // of this bin: in all CTAs, in those before
-    // Unrolled, so that the far reads are all on the way at once.
+    unsigned of_ctas[kMaxTeam];
+    team.read_all(&shared.bins[round][bin], of_ctas);
 #pragma unroll
     for (int other = 0; other < kMaxTeam; ++other) {
-      if (other >= team.size) break;
-      const int count = team.at(&shared.bins[round][bin], other)[0];
-      counts.x += count;
-      if (other < team.rank) counts.y += count;
+      counts.x += int(of_ctas[other]);
+      if (other < team.rank) counts.y += int(of_ctas[other]);
     }
     int2 total;
     const int2 above = scan_before(counts, shared.warp_sums, total);
@@ -722,11 +752,8 @@ __device__ void merge_team(const AttentionParams& p, const Team& team, Shared<D>
   const int end = first_place(n_out, team.rank + 1, team.size);
   for (int i = begin + int(threadIdx.x); i < end; i += kThreads) {
     const int g = i / D;
-    float parts[kMaxTeam];
-#pragma unroll
-    for (int other = 0; other < kMaxTeam; ++other) {
-      parts[other] = other < team.size ? team.at(&shared.raw[g][i % D], other)[0] : 0.0F;
-    }
+    unsigned parts[kMaxTeam];
+    team.read_all(&shared.raw[g][i % D], parts);
     float top = kNone, sum = 0, o = 0;
     for (int other = 0; other < team.size; ++other) top = fmaxf(top, shared.stats[other][g].x);
 #pragma unroll
@@ -735,7 +762,53 @@ __device__ void merge_team(const AttentionParams& p, const Team& team, Shared<D>
       const float2 state = shared.stats[other][g];
       const float weight = state_weight(state, top);
       sum += weight * state.y;
-      o += weight * parts[other];
+      o += weight * __uint_as_float(parts[other]);
+    }
+    p.out[size_t(kv_head) * n_out + i] = o / sum;
+    if (p.trace.lse != nullptr && i % D == 0) {
+      p.trace.lse[size_t(p.first_head + kv_head) * p.group + g] = top + log2f(sum);
+    }
+  }
+}
+
+// The CTAs of a head without a team to merge in: each leaves its state in global memory, and the one
+// that comes last merges them all, in order.
+template <int D>
+__device__ void merge_parts(const AttentionParams& p, const AttentionLaunch& how,
+                            Shared<D>& shared, int kv_head, int part) {
+  const int n_out = p.group * D, thread = int(threadIdx.x);
+  const size_t stride = size_t(n_out) + 2 * p.group;
+  float* states = p.part_states + size_t(kv_head) * how.parts * stride;
+  float* mine = states + part * stride;
+  __syncthreads();
+  for (int i = thread; i < n_out; i += kThreads) mine[i] = shared.raw[i / D][i % D];
+  if (thread < p.group) {
+    mine[n_out + 2 * thread] = shared.stats[0][thread].x;
+    mine[n_out + 2 * thread + 1] = shared.stats[0][thread].y;
+  }
+  __threadfence();
+  __syncthreads();
+  if (thread == 0) {
+    shared.found[0] = atomicAdd(p.parts_done + kv_head, 1);
+    __threadfence();
+  }
+  __syncthreads();
+  if (shared.found[0] != how.parts - 1) return;
+  if (thread == 0) p.parts_done[kv_head] = 0;  // for the next layer
+  for (int i = thread; i < n_out; i += kThreads) {
+    const int g = i / D;
+    float top = kNone, sum = 0, o = 0;
+    const auto state_of = [&](int other) {
+      return __ldcg(reinterpret_cast<const float2*>(states + other * stride + n_out) + g);
+    };
+#pragma unroll 8
+    for (int other = 0; other < how.parts; ++other) top = fmaxf(top, state_of(other).x);
+#pragma unroll 8
+    for (int other = 0; other < how.parts; ++other) {
+      const float2 state = state_of(other);
+      const float weight = state_weight(state, top);
+      sum += weight * state.y;
+      o += weight * __ldcg(states + other * stride + i);
     }
     p.out[size_t(kv_head) * n_out + i] = o / sum;
     if (p.trace.lse != nullptr && i % D == 0) {
@@ -746,17 +819,19 @@ __device__ void merge_team(const AttentionParams& p, const Team& team, Shared<D>
 
 // --- the kernel -----------------------------------------------------------------------------
 
-// grid: n_kv_heads teams of how.team CTAs.
+// grid: how.parts teams of how.team CTAs for each KV head. With more than one part no head selects.
 template <int D, bool kWide>
 __global__ void __launch_bounds__(kThreads, 2)
     attention_kernel(const __grid_constant__ AttentionParams p, const AttentionLaunch how) {
   extern __shared__ __align__(16) uint8_t memory[];
   Shared<D>& shared = *reinterpret_cast<Shared<D>*>(memory);
   uint32_t* list = reinterpret_cast<uint32_t*>(memory + sizeof(Shared<D>));
-  float* scores = reinterpret_cast<float*>(list + how.max_pages_per_cta);
+  float* scores = reinterpret_cast<float*>(memory + how.scores_offset);
   const Team team = Team::here(how.team);
   team.arrive();
-  const int kv_head = int(blockIdx.x) / how.team, head_idx = p.first_head + kv_head;
+  const int team_idx = int(blockIdx.x) / how.team;
+  const int kv_head = team_idx / how.parts, part = team_idx % how.parts;
+  const int head_idx = p.first_head + kv_head;
   const int thread = int(threadIdx.x), warp = thread / 32;
 
   // What the step's beginning wrote is there already: other kernels have waited for it.
@@ -778,8 +853,9 @@ __global__ void __launch_bounds__(kThreads, 2)
     }
   }
   for (int round = 0; round < kRounds; ++round) shared.bins[round][thread] = 0;
-  const int first_page = first_place(pages.n_pages, team.rank, team.size);
-  const int end_page = first_place(pages.n_pages, team.rank + 1, team.size);
+  const int cta = part * team.size + team.rank, n_ctas = how.parts * team.size;  // of the head
+  const int first_page = first_place(pages.n_pages, cta, n_ctas);
+  const int end_page = first_place(pages.n_pages, cta + 1, n_ctas);
   const auto page_of = [&](int place) {
     return place < pages.n_sink || !selects ? place : place + pages.local_shift;
   };
@@ -797,7 +873,7 @@ __global__ void __launch_bounds__(kThreads, 2)
 
   prepare_queries(p, kv_head, shared);
   // The last CTA reads the last page.
-  if (team.rank == team.size - 1 && warp == kWarps - 1) {
+  if (cta == n_ctas - 1 && warp == kWarps - 1) {
     append_token<D>(p, kv_head, n_tokens - 1, new_page,
                     reinterpret_cast<float*>(shared.ring[warp]));
   }
@@ -835,6 +911,10 @@ __global__ void __launch_bounds__(kThreads, 2)
                          pages.n_pages - 1 - first_page, n_last, trace_state);
   let_next_start();
   merge_warps(team, shared, p.group);
+  if (how.parts > 1) {
+    merge_parts(p, how, shared, kv_head, part);
+    return;
+  }
   team.sync();
   merge_team(p, team, shared, kv_head);
   team.sync();  // nobody leaves while others read what it holds
@@ -898,27 +978,42 @@ __global__ void trace_masses_kernel(AttentionTrace trace, const int* list_pages,
 
 }  // namespace
 
-bool choose_attention(int head_dim, int n_kv_heads, int group, int max_tokens,
-                      AttentionLaunch* choice) {
+namespace {
+
+AttentionLaunch launch_for(int team, int parts, int head_dim, int group, int max_tokens,
+                           bool selects) {
+  AttentionLaunch how;
+  how.team = team;
+  how.parts = parts;
+  how.max_pages_per_cta = (units(units(max_tokens, kPageTokens), team * parts) + 1 + 3) & ~3;
+  how.max_blocks_per_cta =
+      selects ? (units(units(max_tokens, kPageTokens * kTileBlocks), team) + 1) * kTileBlocks : 0;
+  const auto offset = head_dim == 64 ? scores_offset<64> : scores_offset<128>;
+  how.scores_offset = offset(how.max_pages_per_cta, how.max_blocks_per_cta, group);
+  const auto bytes = head_dim == 64 ? shared_bytes<64> : shared_bytes<128>;
+  how.shared_bytes = bytes(how.max_pages_per_cta, how.max_blocks_per_cta, group);
+  return how;
+}
+
+}  // namespace
+
+bool choose_attention(int head_dim, int n_kv_heads, int group, int max_tokens, int n_sms,
+                      AttentionLaunch* selecting, AttentionLaunch* dense) {
   const Kernel kernel = find_kernel(head_dim, group);
   if (kernel == nullptr || group > kMaxGroup) return false;
   int device = 0;
   cudaGetDevice(&device);
+  const int parts = std::max(1, n_sms / n_kv_heads);
+  *dense = launch_for(1, parts, head_dim, group, max_tokens, false);
   for (const int team : {16, 8, 4, 2, 1}) {
-    AttentionLaunch how;
-    how.team = team;
-    how.max_pages_per_cta = (units(units(max_tokens, kPageTokens), team) + 1 + 3) & ~3;
-    how.max_blocks_per_cta =
-        (units(units(max_tokens, kPageTokens * kTileBlocks), team) + 1) * kTileBlocks;
-    how.shared_bytes = head_dim == 64
-                           ? shared_bytes<64>(how.max_pages_per_cta, how.max_blocks_per_cta, group)
-                           : shared_bytes<128>(how.max_pages_per_cta, how.max_blocks_per_cta, group);
-    if (!fits(kernel, n_kv_heads, how, device)) {
-      cudaGetLastError();
-      continue;
-    }
-    *choice = how;
-    return true;
+    *selecting = launch_for(team, 1, head_dim, group, max_tokens, true);
+    const bool is_taken = fits(kernel, n_kv_heads, *selecting, device);
+    cudaGetLastError();
+    if (!is_taken) continue;
+    // What the larger of both asks for holds for both.
+    const size_t most = std::max(selecting->shared_bytes, dense->shared_bytes);
+    return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(most)) ==
+           cudaSuccess;
   }
   return false;
 }
@@ -926,7 +1021,7 @@ bool choose_attention(int head_dim, int n_kv_heads, int group, int max_tokens,
 cudaError_t launch_attention(const AttentionParams& p, const AttentionLaunch& how, bool early,
                              cudaStream_t stream) {
   return launch(find_kernel(p.head_dim, p.group),
-                {unsigned(p.n_kv_heads * how.team), kThreads, how.shared_bytes, how.team, early},
+                {unsigned(p.n_kv_heads * how.parts * how.team), kThreads, how.shared_bytes, how.team, early},
                 stream, p, how);
 }
 

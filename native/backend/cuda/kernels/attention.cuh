@@ -3,8 +3,9 @@
 // partial states merged. A team of CTAs (a thread block cluster; below Hopper a single CTA) serves
 // one KV head with its G query heads.
 //
-// Dense is the same without scoring: the list of KV pages to read is then all of them. Everything is
-// in a fixed order, so repeated runs give the same bits.
+// Dense is the same without scoring: the list of KV pages to read is then all of them. A step in
+// which no head selects is launched as single CTAs, as many as the GPU has multiprocessors, which
+// merge through global memory. Everything is in a fixed order, so repeated runs give the same bits.
 #pragma once
 
 #include <cuda_fp16.h>
@@ -53,19 +54,23 @@ struct AttentionParams {
   const HeadStep* heads = nullptr;  // [all heads]
   const DigestPlanes* digests = nullptr;  // [all heads]; null: no head selects
   float* out = nullptr;             // [Hq * D]
+  float* part_states = nullptr;     // parts: [Hkv][parts][G * D + 2 G], scratch
+  int* parts_done = nullptr;        // parts: [Hkv], 0 before and after
   AttentionTrace trace;
 };
 
 // How the kernel is launched on this device for contexts of up to max_tokens.
 struct AttentionLaunch {
-  int team = 0;             // CTAs for each KV head
-  size_t shared_bytes = 0;
+  int team = 0;             // CTAs that select together
+  int parts = 1;            // teams for each KV head
+  size_t shared_bytes = 0, scores_offset = 0;
   int max_pages_per_cta = 0, max_blocks_per_cta = 0;
 };
 
-// False: the context is too long for the device's shared memory, or D is not 64 or 128, or G > 8.
-bool choose_attention(int head_dim, int n_kv_heads, int group, int max_tokens,
-                      AttentionLaunch* choice);
+// One launch for steps in which heads select, one for those in which none does. False: the context
+// is too long for the device's shared memory, or D is not 64 or 128, or G > 8.
+bool choose_attention(int head_dim, int n_kv_heads, int group, int max_tokens, int n_sms,
+                      AttentionLaunch* selecting, AttentionLaunch* dense);
 cudaError_t launch_attention(const AttentionParams& params, const AttentionLaunch& how, bool early,
                              cudaStream_t stream);
 
