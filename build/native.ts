@@ -4,6 +4,7 @@ import { cp, mkdir, mkdtemp, readdir, rename, rm } from "node:fs/promises";
 import { availableParallelism, totalmem } from "node:os";
 import { dirname, join } from "node:path";
 import { downloadsDir, nativeDir, nativeVersion } from "../host/models/cache.ts";
+import { cudaSettings, describeCuda } from "./cuda.ts";
 import { needDiskSpace } from "./diskSpace.js";
 import { type NpmTarball, unpackNpmTarball } from "./npmTarball.js";
 import { addonPath, nativeBuildDir, root } from "./paths.ts";
@@ -101,7 +102,11 @@ const stampPath = join(nativeBuildDir, "Release", "stamp");
 async function buildAddon(hash: string): Promise<void> {
   await needDiskSpace(nativeBuildDir, buildBytes, "building the engine");
   const env = await buildEnvironment();
-  await step("Building the engine (about 2 min)", (progress) => compileAddon(env, progress));
+  const cuda = await cudaSettings();
+  await step(
+    `Building the engine (about 2 min)${cuda.length > 0 ? ", with CUDA" : ""}`,
+    (progress) => compileAddon(env, cuda, progress),
+  );
   writeStamp(stampPath, hash);
 }
 
@@ -113,11 +118,12 @@ function hashSources(): string {
     join(root, "node_modules", name, "package.json"),
   );
   const paths = sources.map((name) => join(root, "native", name));
-  return hashFiles([...paths, ...others, ...packages], root, [nativeDir()]);
+  return hashFiles([...paths, ...others, ...packages], root, [nativeDir(), describeCuda()]);
 }
 
 async function compileAddon(
   env: NodeJS.ProcessEnv,
+  cuda: readonly string[],
   progress: (text: string) => void,
 ): Promise<void> {
   const cmakeJs = join(root, "node_modules/cmake-js/bin/cmake-js");
@@ -127,6 +133,7 @@ async function compileAddon(
   const args = [cmakeJs, "build", "--config", "Release", "--parallel", String(compilerJobs())];
   args.push("--directory", join(root, "native"), "--out", nativeBuildDir);
   args.push(`--CDSCHOLIA_LLAMA_DIR=${nativeDir()}`);
+  args.push(...cuda.map((setting) => `--CD${setting}`));
   await mustRun(process.execPath, args, {
     env,
     onLine: (line) => /^\[/.test(line) && progress(line),

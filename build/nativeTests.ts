@@ -2,6 +2,7 @@
 import { mkdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { modelsDir, nativeDir } from "../host/models/cache.ts";
+import { cudaSettings } from "./cuda.ts";
 import { compilerJobs } from "./native.ts";
 import { nativeBuildDir, root } from "./paths.ts";
 import { step } from "./report.js";
@@ -68,6 +69,10 @@ async function compile(
   const to = join(nativeBuildDir, folder);
   const settings = [`-DSCHOLIA_LLAMA_DIR=${nativeDir()}`, "-DSCHOLIA_BUILD_TESTS=ON"];
   settings.push(`-DSCHOLIA_SANITIZE=${sanitize}`);
+  // The sanitizers' builds are of the processor's code; nvcc's is watched by compute-sanitizer.
+  const cuda = sanitize === "" ? await cudaSettings() : [];
+  settings.push(...cuda.map((setting) => `-D${setting}`));
+  if (cuda.length === 0) settings.push("-DSCHOLIA_CUDA=OFF");
   const problem = "The native tests could not be built; the first error:";
   await mkdir(to, { recursive: true });
   await mustRun("cmake", ["-S", join(root, "native"), "-B", to, ...settings], { env, problem });

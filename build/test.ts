@@ -18,6 +18,7 @@ import { checked, type Outcome, runAsProgram, runStages, type Stage } from "./st
 import {
   cmake,
   compiler,
+  electronLibraries,
   git,
   googleTest,
   installTools,
@@ -30,7 +31,7 @@ import {
 /** The two models that tests run on. */
 const testModels = ["smollm2-135m", "qwen2.5-coder-0.5b"];
 
-const neededTools = [compiler, git, pip, googleTest, xvfb];
+const neededTools = [compiler, git, pip, googleTest, xvfb, ...electronLibraries];
 
 async function setUpTests(): Promise<void> {
   await installTools([...neededTools, cmake, ninja]);

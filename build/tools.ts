@@ -40,6 +40,23 @@ export const pip: Tool = {
 };
 /** A screen in memory, for tests of the desktop app. */
 export const xvfb: Tool = program("Xvfb", "xvfb", "Xvfb");
+const systemLibrary = (file: string, debianPackage: string): Tool => ({
+  name: file,
+  isHere: () =>
+    ["/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib"].some((folder) =>
+      existsSync(join(folder, file)),
+    ),
+  debianPackage,
+});
+
+/** What Electron links against and does not bring. */
+export const electronLibraries: Tool[] = [
+  systemLibrary("libgtk-3.so.0", "libgtk-3-0"),
+  systemLibrary("libnss3.so", "libnss3"),
+  systemLibrary("libgbm.so.1", "libgbm1"),
+  systemLibrary("libasound.so.2", "libasound2"),
+];
+
 export const googleTest: Tool = {
   name: "GoogleTest",
   isHere: () =>

@@ -246,16 +246,22 @@ async function profileLine(
   }
 }
 
+/** What the engine itself says of the GPU: it was asked, not guessed from the driver's files. */
 function gpuLine(): CheckLine {
   const name = "CUDA";
-  const hasDriver = existsSync("/proc/driver/nvidia/version") || existsSync("/dev/nvidia0");
-  return {
-    name,
-    state: "note",
-    detail: hasDriver
-      ? "an NVIDIA driver is here, but this version computes on the processor only"
-      : "no NVIDIA driver here; this version computes on the processor only",
-  };
+  try {
+    const { isUsable, detail } = loadAddon().cudaSupport();
+    if (isUsable) return { name, state: "ok", detail: `${detail} can be used` };
+    const line: CheckLine = { name, state: "note", detail: `${detail}: the processor computes` };
+    if (!existsSync("/proc/driver/nvidia/version")) return line;
+    return {
+      ...line,
+      remedy:
+        "Install the CUDA toolkit, or set SCHOLIA_CUDA=wheels, and run npm start: it builds the engine with CUDA.",
+    };
+  } catch {
+    return { name, state: "note", detail: "unknown: the native engine can't be asked" };
+  }
 }
 
 function messageOf(error: unknown): string {

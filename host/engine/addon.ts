@@ -356,6 +356,8 @@ export interface NativeAddon {
   errorCodes(): string[];
   /** Of package.json, when it was built. */
   version(): string;
+  /** Whether this build can compute on a GPU of this machine; `detail` is its name, or why not. */
+  cudaSupport(): { isUsable: boolean; detail: string };
   readonly Engine: new () => NativeEngine;
 }
 

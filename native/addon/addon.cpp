@@ -52,6 +52,7 @@ class ScholiaAddon final : public Napi::Addon<ScholiaAddon> {
          InstanceMethod<&ScholiaAddon::inspect_model>("inspectModel", napi_enumerable),
          InstanceMethod<&ScholiaAddon::error_codes>("errorCodes", napi_enumerable),
          InstanceMethod<&ScholiaAddon::version>("version", napi_enumerable),
+         InstanceMethod<&ScholiaAddon::cuda>("cudaSupport", napi_enumerable),
          InstanceValue("Engine", EngineObject::define(env, shared_.get()), napi_enumerable)});
     end_engines_on_exit(env);
     // Last: whatever throws before (a worker that is told to stop while it loads the module) frees
@@ -124,6 +125,14 @@ class ScholiaAddon final : public Napi::Addon<ScholiaAddon> {
 
   Napi::Value version(const Napi::CallbackInfo& info) {
     return to_js(info.Env(), std::string(SCHOLIA_VERSION));
+  }
+
+  Napi::Value cuda(const Napi::CallbackInfo& info) {
+    const CudaSupport support = cuda_support();
+    auto object = Napi::Object::New(info.Env());
+    object.Set("isUsable", Napi::Boolean::New(info.Env(), support.is_usable));
+    object.Set("detail", Napi::String::New(info.Env(), support.detail));
+    return object;
   }
 
   const std::shared_ptr<EngineObject::Shared> shared_;

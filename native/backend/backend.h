@@ -29,9 +29,10 @@ struct PrefillChunk {
 struct DecodeStep {
   Token token = 0;                 // at position view.n_tokens
   KvView view;
+  uint64_t lineage = 0;            // steps of the same lineage only append to one another
   const DecodePlan* plan = nullptr;
   const DigestLayout* digest_layout = nullptr;  // null when the plan reads all
-  const Digests* digests = nullptr;
+  const Digests* digests = nullptr;             // null too where the backend keeps its own
   StepTrace* trace = nullptr;      // blocks per head always; masses when trace_mass
   bool trace_mass = false;
 };
@@ -42,6 +43,19 @@ class Backend {
   virtual std::string device_name() const = 0;
   virtual uint64_t weights_bytes() const = 0;
   virtual uint64_t workspace_bytes() const = 0;
+  // Free memory where the backend keeps weights and pages: the host's or its device's.
+  virtual uint64_t free_bytes() const = 0;
+  // What a pool of KV pages may take at most if nobody says; 0: unknown.
+  virtual uint64_t pool_limit_bytes() const = 0;
+  // Zeroed pages where the backend wants them. Errors as KvPages::reserve.
+  virtual Result<KvPages> reserve_pages(const KvShape& shape, size_t n_pages) {
+    return KvPages::reserve(shape, n_pages);
+  }
+  // The profile's layout for steps to come; out_of_memory. Where a backend keeps digests of its own
+  // it builds them from the pages during decode, and steps bring none.
+  virtual Status set_digest_layout(const DigestLayout&) { return {}; }
+  virtual bool keeps_digests() const { return false; }
+  virtual uint64_t digest_bytes() const { return 0; }  // of those it keeps
   // Computes the chunk, writing K and V into the pages. kCancelled when the flag was seen: then
   // nothing of the chunk counts. Logits: [rows][n_vocab], valid until the next call.
   virtual Result<std::span<const float>> prefill(const PrefillChunk& chunk, KvPages& pages,

@@ -11,11 +11,19 @@ namespace scholia {
 
 struct ChosenBackend {
   std::unique_ptr<Backend> backend;
-  std::string reason;  // why this one, for the user
+  // Where a faster device is there and is not used: why, for the user. Else empty.
+  std::string reason;
 };
 
-// kAuto takes the fastest that works; an explicit device that is not there is device_unavailable.
-Result<ChosenBackend> choose_backend(Device device, const GgufModel& model, int n_threads,
-                                     int max_context);
+struct BackendOptions {
+  int n_threads = 1;
+  int max_context = 0;   // tokens of a sequence
+  int chunk_tokens = 0;  // of a prefill chunk
+};
+
+// kAuto takes the GPU where it works, else the processor; an explicit device that cannot be used is
+// device_unavailable, model_unsupported or out_of_memory.
+Result<ChosenBackend> choose_backend(Device device, const GgufModel& model,
+                                     const BackendOptions& options);
 
 }  // namespace scholia

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
-#include <fstream>
+#include <numeric>
 #include <thread>
 
 #include "backend/choose_backend.h"
@@ -26,21 +26,12 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-uint64_t available_memory_bytes() {
-  std::ifstream meminfo("/proc/meminfo");
-  std::string name, unit;
-  uint64_t kib = 0;
-  while (meminfo >> name >> kib >> unit) {
-    if (name == "MemAvailable:") return kib * 1024;
-  }
-  return 0;
-}
-
-// Room for two full contexts (a document, and a branch of its chat), within half of the memory.
-size_t default_pool_bytes(const KvShape& shape, int context_tokens) {
+// Room for two full contexts (a document, and a branch of its chat), within what the backend can
+// give: half of the host's memory, which others need too, or most of its device's.
+size_t default_pool_bytes(const KvShape& shape, int context_tokens, const Backend& backend) {
   const size_t wanted = 2 * shape.page_bytes() * (size_t(context_tokens) / kKvPageTokens + 1);
-  const uint64_t available = available_memory_bytes();
-  return available == 0 ? wanted : std::min<size_t>(wanted, available / 2);
+  const uint64_t available = backend.pool_limit_bytes();
+  return available == 0 ? wanted : std::min<size_t>(wanted, available);
 }
 
 ModelInfo complete_info(const GgufModel& model, const Vocabulary& vocabulary) {
@@ -76,7 +67,9 @@ class Pipeline final : public Engine {
 
   const ModelInfo& model() const override { return info_; }
   const HeadProfile& profile() const override { return profile_; }
-  std::string device_name() const override { return backend_->device_name(); }
+  std::string device_name() const override {
+    return backend_->device_name() + (device_reason_.empty() ? "" : "; " + device_reason_);
+  }
   MemoryReport memory() const override;
   Status set_profile(HeadProfile profile) override;
 
@@ -126,6 +119,9 @@ class Pipeline final : public Engine {
   Result<int> prefill_chunk(SequenceId sequence, std::span<const Token> rest, LogitRows rows,
                             const QueryCallback& on_queries, const CancelFlag* cancel);
   void describe_step(const DecodePlan& plan, StepTrace& trace) const;
+  Result<HeadErrors> measure_on_host(const KvView& view, const CapturedQueries& queries,
+                                     std::span<const int> block_tokens,
+                                     std::span<const int> budget_tokens, const CancelFlag* cancel);
 
   EngineConfig config_;
   ModelInfo info_;
@@ -135,6 +131,7 @@ class Pipeline final : public Engine {
   std::unique_ptr<GgufModel> model_;
   std::unique_ptr<Vocabulary> vocabulary_;
   std::unique_ptr<Backend> backend_;
+  std::string device_reason_;     // why not a faster device, for the user; empty: nothing to say
   std::unique_ptr<KvCache> kv_;
   std::unique_ptr<DigestLayout> digest_layout_;
   std::vector<float> logits_;  // [n_vocab]
@@ -162,22 +159,27 @@ Result<std::unique_ptr<Engine>> Pipeline::open(const EngineConfig& config,
 
   const Hyperparameters& hp = engine->model_->hyperparameters();
   engine->shape_ = {hp.n_layers, hp.n_kv_heads, hp.head_dim};
-  const size_t pool_bytes = config.kv_pool_bytes != 0
-                                ? config.kv_pool_bytes
-                                : default_pool_bytes(engine->shape_, hp.context_tokens);
-  const size_t n_pages = pool_bytes / engine->shape_.page_bytes();
-  auto kv = KvCache::create({engine->shape_, engine->info_.fingerprint, config.chunk_tokens, n_pages,
-                             config.store_dir});
-  if (!kv.ok()) return kv.error();
-  engine->kv_ = std::move(kv.value());
-
   const int n_threads = config.n_threads > 0
                             ? config.n_threads
                             : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   engine->config_.n_threads = n_threads;
-  auto chosen = choose_backend(config.device, *engine->model_, n_threads, hp.context_tokens);
+  auto chosen = choose_backend(config.device, *engine->model_,
+                               {n_threads, hp.context_tokens, config.chunk_tokens});
   if (!chosen.ok()) return chosen.error();
   engine->backend_ = std::move(chosen.value().backend);
+  engine->device_reason_ = std::move(chosen.value().reason);
+  const Backend& backend = *engine->backend_;
+  const size_t pool_bytes = config.kv_pool_bytes != 0
+                                ? config.kv_pool_bytes
+                                : default_pool_bytes(engine->shape_, hp.context_tokens, backend);
+  const size_t n_pages = pool_bytes / engine->shape_.page_bytes();
+  auto pages = engine->backend_->reserve_pages(engine->shape_, n_pages);
+  if (!pages.ok()) return pages.error();
+  auto kv = KvCache::create({engine->shape_, engine->info_.fingerprint, config.chunk_tokens, n_pages,
+                             config.store_dir},
+                            std::move(pages.value()));
+  if (!kv.ok()) return kv.error();
+  engine->kv_ = std::move(kv.value());
   if (Status status = engine->set_profile(HeadProfile::uniform(hp.n_layers, hp.n_kv_heads));
       !status.ok()) {
     return status.error();
@@ -195,7 +197,7 @@ Status Pipeline::set_profile(HeadProfile profile) {
   profile_id_ = profile_id(profile_);
   digest_layout_ = std::make_unique<DigestLayout>(shape_, profile_);
   kv_->clear_digests();
-  return {};
+  return backend_->set_digest_layout(*digest_layout_);
 }
 
 MemoryReport Pipeline::memory() const {
@@ -203,9 +205,9 @@ MemoryReport Pipeline::memory() const {
   report.weights_bytes = backend_->weights_bytes();
   report.kv_bytes = kv_->pages_in_use() * shape_.page_bytes();
   report.kv_pool_bytes = kv_->pages().n_pages() * shape_.page_bytes();
-  report.digest_bytes = kv_->digest_bytes();
+  report.digest_bytes = kv_->digest_bytes() + backend_->digest_bytes();
   report.workspace_bytes = backend_->workspace_bytes();
-  report.free_bytes = available_memory_bytes();
+  report.free_bytes = backend_->free_bytes();
   return report;
 }
 
@@ -356,10 +358,11 @@ Result<StepTrace> Pipeline::decode(SequenceId sequence, Token token, const Decod
   step.plan = &plan;
   step.trace = &trace;
   step.trace_mass = options.trace_mass;
-  if (!plan.reads_all) {
+  step.lineage = kv_->lineage(sequence);
+  if (!plan.reads_all) step.digest_layout = digest_layout_.get();
+  if (!plan.reads_all && !backend_->keeps_digests()) {
     Digests& digests = kv_->digests(sequence);
     digests.update(*digest_layout_, kv_->pages(), view);
-    step.digest_layout = digest_layout_.get();
     step.digests = &digests;
   }
   describe_step(plan, trace);
@@ -495,11 +498,26 @@ Result<HeadErrors> Pipeline::measure_heads(std::span<const Token> tokens, int ta
     progress.tokens_per_second = n.value() / seconds;
     if (on_progress) on_progress(progress);
   }
-  auto errors =
-      measure_head_errors(kv_->pages(), kv_->view(sequence), info_.n_q_heads, profile_.digest,
-                          queries, block_tokens, budget_tokens, config_.n_threads, {}, cancel);
+  auto errors = measure_on_host(kv_->view(sequence), queries, block_tokens, budget_tokens, cancel);
   kv_->release(sequence);
   return errors;
+}
+
+// What is measured is measured by the processor, on a copy of the pages where they are not its own.
+Result<HeadErrors> Pipeline::measure_on_host(const KvView& view, const CapturedQueries& queries,
+                                             std::span<const int> block_tokens,
+                                             std::span<const int> budget_tokens,
+                                             const CancelFlag* cancel) {
+  const auto measure = [&](KvPages& pages, const KvView& seen) {
+    return measure_head_errors(pages, seen, info_.n_q_heads, profile_.digest, queries, block_tokens,
+                               budget_tokens, config_.n_threads, {}, cancel);
+  };
+  if (kv_->pages().is_on_host()) return measure(kv_->pages(), view);
+  auto copy = kv_->pages().host_copy(view);
+  if (!copy.ok()) return copy.error();
+  std::vector<PageId> in_order(copy.value().n_pages());
+  std::iota(in_order.begin(), in_order.end(), PageId{0});
+  return measure(copy.value(), {in_order.data(), view.n_tokens});
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <fstream>
 
 #include "backend/cpu/cpu_backend_attention.h"
 #include "backend/cpu/cpu_backend_ggml.h"
@@ -35,6 +36,16 @@ struct Graph {
   LogitRows rows = LogitRows::kNone;
 };
 
+uint64_t available_memory_bytes() {
+  std::ifstream meminfo("/proc/meminfo");
+  std::string name, unit;
+  uint64_t kib = 0;
+  while (meminfo >> name >> kib >> unit) {
+    if (name == "MemAvailable:") return kib * 1024;
+  }
+  return 0;
+}
+
 class CpuBackend final : public Backend {
  public:
   CpuBackend(const GgufModel& model, GgmlCpu cpu, CpuWeights weights, int max_context)
@@ -55,6 +66,9 @@ class CpuBackend final : public Backend {
     }
     return bytes;
   }
+
+  uint64_t free_bytes() const override { return available_memory_bytes(); }
+  uint64_t pool_limit_bytes() const override { return available_memory_bytes() / 2; }
 
   Result<std::span<const float>> prefill(const PrefillChunk& chunk, KvPages& pages,
                                          const CancelFlag* cancel) override {

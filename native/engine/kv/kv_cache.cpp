@@ -30,6 +30,7 @@ struct Sequence {
   std::vector<PageId> table;        // those of the tokens, then reserved ones
   std::optional<SegmentKind> open;  // the segment being filled
   Digests digests;
+  uint64_t lineage;
 };
 
 // A page on the way into a sequence; holds a reference.
@@ -67,6 +68,7 @@ struct KvCache::State {
   std::unique_ptr<RunStore> store;  // null: nothing on disk
   std::unordered_map<SequenceId, Sequence> sequences;
   SequenceId next_id = 1;
+  uint64_t next_lineage = 1;
 };
 
 Status KvCache::State::check(SequenceId id) const {
@@ -98,13 +100,17 @@ KvCache::KvCache(std::unique_ptr<State> state) : state_(std::move(state)) {}
 KvCache::~KvCache() = default;
 
 Result<std::unique_ptr<KvCache>> KvCache::create(const KvCacheConfig& config) {
+  Result<KvPages> pages = KvPages::reserve(config.shape, config.n_pages);
+  if (!pages.ok()) return pages.error();
+  return create(config, std::move(pages.value()));
+}
+
+Result<std::unique_ptr<KvCache>> KvCache::create(const KvCacheConfig& config, KvPages pages) {
   if (config.chunk_tokens <= 0 || config.chunk_tokens % kKvPageTokens != 0) {
     return Error{ErrorCode::kInvalidArgument,
                  "chunk_tokens: a positive multiple of " + std::to_string(kKvPageTokens) +
                      " is expected, got " + std::to_string(config.chunk_tokens)};
   }
-  Result<KvPages> pages = KvPages::reserve(config.shape, config.n_pages);
-  if (!pages.ok()) return pages.error();
   std::unique_ptr<RunStore> store;
   if (!config.store_dir.empty()) {
     Result<RunStore> opened =
@@ -112,7 +118,7 @@ Result<std::unique_ptr<KvCache>> KvCache::create(const KvCacheConfig& config) {
     if (!opened.ok()) return opened.error();
     store = std::make_unique<RunStore>(std::move(opened.value()));
   }
-  auto state = std::make_unique<State>(config, std::move(pages.value()), std::move(store));
+  auto state = std::make_unique<State>(config, std::move(pages), std::move(store));
   return std::unique_ptr<KvCache>(new KvCache(std::move(state)));
 }
 
@@ -121,7 +127,8 @@ Result<std::unique_ptr<KvCache>> KvCache::create(const KvCacheConfig& config) {
 SequenceId KvCache::create_sequence() {
   const SequenceId id = state_->next_id++;
   state_->sequences.emplace(
-      id, Sequence{Chain(state_->root, state_->config.chunk_tokens), {}, std::nullopt, {}});
+      id, Sequence{Chain(state_->root, state_->config.chunk_tokens), {}, std::nullopt, {},
+                   state_->next_lineage++});
   return id;
 }
 
@@ -129,6 +136,7 @@ Result<SequenceId> KvCache::fork(SequenceId id) {
   if (Status status = state_->check(id); !status.ok()) return status.error();
   const Sequence& from = state_->at(id);
   Sequence copy = from;
+  copy.lineage = state_->next_lineage++;
   copy.table.resize(size_t(pages_for(copy.chain.n_tokens())));
   for (const PageId page : copy.table) state_->pool.retain(page);
   const SequenceId copy_id = state_->next_id++;
@@ -147,6 +155,7 @@ Result<int> KvCache::truncate(SequenceId id, int n_tokens) {
   const int kept = sequence.chain.cut(n_tokens);
   state_->drop_reserved(sequence);
   sequence.digests.truncate(kept);
+  sequence.lineage = state_->next_lineage++;
   sequence.open.reset();
   return kept;
 }
@@ -179,6 +188,8 @@ ChainHash KvCache::chain(SequenceId id) const {
 }
 
 Digests& KvCache::digests(SequenceId id) { return state_->at(id).digests; }
+
+uint64_t KvCache::lineage(SequenceId id) const { return state_->at(id).lineage; }
 
 void KvCache::clear_digests() {
   for (auto& [id, sequence] : state_->sequences) sequence.digests.clear();

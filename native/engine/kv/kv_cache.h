@@ -48,6 +48,8 @@ class KvCache {
  public:
   // invalid_argument for a shape, chunk size or folder that cannot be; out_of_memory.
   static Result<std::unique_ptr<KvCache>> create(const KvCacheConfig& config);
+  // The same with pages of a backend's; config.n_pages is theirs.
+  static Result<std::unique_ptr<KvCache>> create(const KvCacheConfig& config, KvPages pages);
   ~KvCache();
 
   // sequences
@@ -65,6 +67,9 @@ class KvCache {
   std::span<const Token> tokens(SequenceId sequence) const;
   ChainHash chain(SequenceId sequence) const;
   Digests& digests(SequenceId sequence);
+  // Names how the sequence came about: while it stays the same, tokens were only appended. No two
+  // sequences ever have the same one.
+  uint64_t lineage(SequenceId sequence) const;
   // Of all sequences: the profile changed. They are built again when needed.
   void clear_digests();
   KvPages& pages();

@@ -1,6 +1,6 @@
 #include "engine/kv/kv_pages.h"
 
-#include <cstring>
+#include <algorithm>
 #include <limits>
 #include <string>
 #include <utility>
@@ -39,11 +39,36 @@ void release_bytes(void* p, size_t n_bytes) {
 #endif
 }
 
+class HostMemory final : public KvMemory {
+ public:
+  HostMemory(void* base, size_t n_bytes) : base_(static_cast<f16*>(base)), n_bytes_(n_bytes) {}
+  ~HostMemory() override { release_bytes(base_, n_bytes_); }
+  HostMemory(const HostMemory&) = delete;
+  HostMemory& operator=(const HostMemory&) = delete;
+
+  f16* base() override { return base_; }
+  bool is_on_host() const override { return true; }
+  bool read(const f16* from, size_t n, f16* to_host) const override {
+    std::copy_n(from, n, to_host);
+    return true;
+  }
+  bool write(f16* to, size_t n, const f16* from_host) override {
+    std::copy_n(from_host, n, to);
+    return true;
+  }
+  bool copy(const f16* from, f16* to, size_t n) override {
+    std::copy_n(from, n, to);
+    return true;
+  }
+
+ private:
+  f16* base_;
+  size_t n_bytes_;
+};
+
 bool is_dimension(int n) { return n >= 1 && n <= kMaxDimension; }
 
-}  // namespace
-
-Result<KvPages> KvPages::reserve(const KvShape& shape, size_t n_pages) {
+Status check_pool(const KvShape& shape, size_t n_pages) {
   if (!is_dimension(shape.n_layers) || !is_dimension(shape.n_kv_heads) ||
       !is_dimension(shape.head_dim) || shape.head_dim % 2 != 0) {
     return Error{ErrorCode::kInvalidArgument,
@@ -56,6 +81,13 @@ Result<KvPages> KvPages::reserve(const KvShape& shape, size_t n_pages) {
     return Error{ErrorCode::kInvalidArgument,
                  "KV pool: 1 to 2^32 - 2 KV pages are expected, got " + std::to_string(n_pages)};
   }
+  return {};
+}
+
+}  // namespace
+
+Result<KvPages> KvPages::reserve(const KvShape& shape, size_t n_pages) {
+  if (Status status = check_pool(shape, n_pages); !status.ok()) return status.error();
   const bool overflows = shape.page_bytes() > std::numeric_limits<size_t>::max() / n_pages;
   void* base = overflows ? nullptr : reserve_bytes(shape.page_bytes() * n_pages);
   if (base == nullptr) {
@@ -63,33 +95,43 @@ Result<KvPages> KvPages::reserve(const KvShape& shape, size_t n_pages) {
                  "no address space for a KV pool of " + std::to_string(n_pages) + " KV pages of " +
                      std::to_string(shape.page_bytes()) + " bytes; choose a smaller pool"};
   }
+  return over(shape, n_pages, std::make_unique<HostMemory>(base, shape.page_bytes() * n_pages));
+}
+
+Result<KvPages> KvPages::over(const KvShape& shape, size_t n_pages,
+                              std::unique_ptr<KvMemory> memory) {
+  if (Status status = check_pool(shape, n_pages); !status.ok()) return status.error();
   KvPages pages;
   pages.shape_ = shape;
   pages.n_pages_ = n_pages;
-  pages.base_ = static_cast<f16*>(base);
+  pages.base_ = memory->base();
+  pages.memory_ = std::move(memory);
   return pages;
 }
-
-KvPages::KvPages(KvPages&& other) noexcept
-    : shape_(other.shape_),
-      n_pages_(std::exchange(other.n_pages_, 0)),
-      base_(std::exchange(other.base_, nullptr)) {}
-
-KvPages& KvPages::operator=(KvPages&& other) noexcept {
-  std::swap(shape_, other.shape_);
-  std::swap(n_pages_, other.n_pages_);
-  std::swap(base_, other.base_);
-  return *this;
-}
-
-KvPages::~KvPages() { release_bytes(base_, shape_.page_bytes() * n_pages_); }
 
 void KvPages::copy_page(PageId from, PageId to) {
   const size_t n = shape_.page_elements();
   for (int layer = 0; layer < shape_.n_layers; ++layer) {
-    std::memcpy(k(layer) + to * n, k(layer) + from * n, n * sizeof(f16));
-    std::memcpy(v(layer) + to * n, v(layer) + from * n, n * sizeof(f16));
+    memory_->copy(k(layer) + from * n, k(layer) + to * n, n);
+    memory_->copy(v(layer) + from * n, v(layer) + to * n, n);
   }
+}
+
+Result<KvPages> KvPages::host_copy(const KvView& view) const {
+  const size_t n_view = (size_t(view.n_tokens) + kKvPageTokens - 1) / kKvPageTokens;
+  Result<KvPages> host = reserve(shape_, n_view);
+  if (!host.ok()) return host;
+  const size_t n = shape_.page_elements();
+  for (int layer = 0; layer < shape_.n_layers; ++layer) {
+    for (size_t page = 0; page < n_view; ++page) {
+      const size_t from = view.pages[page] * n;
+      if (!read(k(layer) + from, n, host.value().k(layer) + page * n) ||
+          !read(v(layer) + from, n, host.value().v(layer) + page * n)) {
+        return Error{ErrorCode::kEngineLost, "The device that holds the keys and values is lost."};
+      }
+    }
+  }
+  return host;
 }
 
 }  // namespace scholia

@@ -184,45 +184,67 @@ void remove_unfinished(const std::string& dir) {
 // --- spans: K or V of one layer, all pages of a run -----------------------------------------
 
 // Calls visit(data, n_bytes) over a span in file order, neighbours in memory together. Of the last
-// page only n_tokens % 16 slots are the run's; the others are given as zeros.
+// page only n_tokens % 16 slots are the run's; the others are given as zeros. False: the device is
+// lost.
 template <typename Visit>
-void visit_span(const f16* layer, const KvShape& shape, std::span<const PageId> pages,
-                int last_slots, std::vector<f16>& padded, const Visit& visit) {
+bool visit_span(const KvPages& kv, const f16* layer, std::span<const PageId> pages, int last_slots,
+                std::vector<f16>& room, const Visit& visit) {
+  const KvShape& shape = kv.shape();
   const size_t elements = shape.page_elements();
   const size_t n_whole = pages.size() - (last_slots < kKvPageTokens ? 1 : 0);
+  // The elements as the host sees them: in place, or fetched.
+  const auto on_host = [&](const f16* data, size_t n) -> const f16* {
+    if (kv.is_on_host()) return data;
+    room.resize(n);
+    return kv.read(data, n, room.data()) ? room.data() : nullptr;
+  };
   for (size_t i = 0; i < n_whole;) {
     size_t n = 1;
     while (i + n < n_whole && pages[i + n] == pages[i] + n) ++n;
-    visit(layer + pages[i] * elements, n * elements * sizeof(f16));
+    const f16* data = on_host(layer + pages[i] * elements, n * elements);
+    if (data == nullptr) return false;
+    visit(data, n * elements * sizeof(f16));
     i += n;
   }
-  if (n_whole == pages.size()) return;
-  const f16* page = layer + pages.back() * elements;
-  padded.assign(elements, 0);
+  if (n_whole == pages.size()) return true;
+  const f16* page = on_host(layer + pages.back() * elements, elements);
+  if (page == nullptr) return false;
+  std::vector<f16> padded(elements);
   for (int kv_head = 0; kv_head < shape.n_kv_heads; ++kv_head) {
     const size_t row = size_t(kv_head) * kKvPageTokens * size_t(shape.head_dim);
     std::copy_n(page + row, size_t(last_slots) * size_t(shape.head_dim), padded.data() + row);
   }
   visit(padded.data(), elements * sizeof(f16));
+  return true;
 }
 
-// Reads a span into the pages that are wanted and returns its checksum; nullopt when it is short.
-std::optional<uint64_t> read_span(int file, f16* layer, size_t elements,
-                                  std::span<const std::optional<PageId>> pages,
-                                  std::vector<f16>& unwanted) {
-  Checksum checksum;
+enum class SpanRead : uint8_t { kRead, kShort, kDeviceLost };
+
+// Reads a span into the pages that are wanted, and its checksum.
+SpanRead read_span(int file, KvPages& kv, f16* layer,
+                   std::span<const std::optional<PageId>> pages, std::vector<f16>& room,
+                   uint64_t& checksum) {
+  const size_t elements = kv.shape().page_elements();
+  Checksum sum;
   for (size_t i = 0; i < pages.size();) {
     size_t n = 1;
-    f16* to = unwanted.data();
+    f16* place = nullptr;  // of the pages; null: not wanted
     if (const std::optional<PageId> page = pages[i]) {
-      to = layer + *page * elements;
+      place = layer + *page * elements;
       while (i + n < pages.size() && pages[i + n] == PageId(*page + n)) ++n;
     }
-    if (!read_all(file, to, n * elements * sizeof(f16))) return std::nullopt;
-    checksum.add(to, n * elements * sizeof(f16));
+    const bool in_place = place != nullptr && kv.is_on_host();
+    if (!in_place) room.resize(std::max(room.size(), n * elements));
+    f16* to = in_place ? place : room.data();
+    if (!read_all(file, to, n * elements * sizeof(f16))) return SpanRead::kShort;
+    sum.add(to, n * elements * sizeof(f16));
+    if (place != nullptr && !in_place && !kv.write(place, n * elements, to)) {
+      return SpanRead::kDeviceLost;
+    }
     i += n;
   }
-  return checksum.value();
+  checksum = sum.value();
+  return SpanRead::kRead;
 }
 
 }  // namespace
@@ -317,7 +339,12 @@ Status RunStore::save(const Run& run, const KvPages& kv, std::span<const PageId>
   const std::string unfinished = whole + "." + std::to_string(process_id()) + "-" +
                                  std::to_string(reinterpret_cast<uintptr_t>(this)) +
                                  std::string(kUnfinishedEnding);
-  int error_number = write(unfinished, run, kv, pages);
+  const auto written = write(unfinished, run, kv, pages);
+  if (!written.ok()) {
+    remove_file(unfinished);
+    return written.error();
+  }
+  int error_number = written.value();
   if (error_number == 0) {
     fs::rename(unfinished, whole, failed);
     error_number = failed.value();
@@ -330,50 +357,57 @@ Status RunStore::save(const Run& run, const KvPages& kv, std::span<const PageId>
   return {};
 }
 
-// Calls visit(data, n_bytes) over all spans in file order; end_span after each.
+// Calls visit(data, n_bytes) over all spans in file order; end_span after each. False: the device
+// is lost.
 template <typename Visit, typename EndSpan>
-void RunStore::visit_spans(const Run& run, const KvPages& kv, std::span<const PageId> pages,
+bool RunStore::visit_spans(const Run& run, const KvPages& kv, std::span<const PageId> pages,
                            const Visit& visit, const EndSpan& end_span) const {
   const int last_slots = (run.end - 1) % kKvPageTokens + 1;
-  std::vector<f16> padded;
+  std::vector<f16> room;
   for (int layer = 0; layer < shape_.n_layers; ++layer) {
     for (const f16* elements : {kv.k(layer), kv.v(layer)}) {
-      visit_span(elements, shape_, pages, last_slots, padded, visit);
+      if (!visit_span(kv, elements, pages, last_slots, room, visit)) return false;
       end_span();
     }
   }
+  return true;
 }
 
-std::vector<uint8_t> RunStore::header(const Run& run, const KvPages& kv,
-                                      std::span<const PageId> pages) const {
+// nullopt: the device is lost.
+std::optional<std::vector<uint8_t>> RunStore::header(const Run& run, const KvPages& kv,
+                                                     std::span<const PageId> pages) const {
   std::vector<uint8_t> header = header_before_checksums(run);
   Checksum checksum;
-  visit_spans(
+  const bool read = visit_spans(
       run, kv, pages, [&](const f16* data, size_t n) { checksum.add(data, n); },
       [&] {
         const uint64_t value = checksum.value();
         add_bytes(header, &value, sizeof value);
         checksum = {};
       });
+  if (!read) return std::nullopt;
   header.resize(header_bytes(run) - sizeof(uint64_t));
   const uint64_t header_checksum = XXH3_64bits(header.data(), header.size());
   add_bytes(header, &header_checksum, sizeof header_checksum);
   return header;
 }
 
-// Writes and flushes a whole file; returns errno, 0 for success.
-int RunStore::write(const std::string& file_path, const Run& run, const KvPages& kv,
-                    std::span<const PageId> pages) const {
-  const std::vector<uint8_t> head = header(run, kv, pages);
+// Writes and flushes a whole file; returns errno, 0 for success. engine_lost.
+Result<int> RunStore::write(const std::string& file_path, const Run& run, const KvPages& kv,
+                            std::span<const PageId> pages) const {
+  const Error lost{ErrorCode::kEngineLost, "The device that holds the keys and values is lost."};
+  const auto head = header(run, kv, pages);
+  if (!head) return lost;
   const int file = open_to_write(file_path);
   if (file < 0) return errno;
-  bool written = write_all(file, head.data(), head.size());
-  visit_spans(
+  bool written = write_all(file, head->data(), head->size());
+  const bool read = visit_spans(
       run, kv, pages,
       [&](const f16* data, size_t n) { written = written && write_all(file, data, n); }, [] {});
   written = written && flush_file(file);
   const int error_number = written ? 0 : errno;
   const bool closed = close_file(file);
+  if (!read) return lost;
   return written && !closed ? errno : error_number;
 }
 
@@ -383,31 +417,34 @@ RunFile RunStore::load(const Run& run, KvPages& kv,
                        std::span<const std::optional<PageId>> pages) const {
   const int file = open_to_read(path(run));
   if (file < 0) return RunFile::kMissing;
-  const bool good = read(file, run, kv, pages);
+  const RunFile found = read(file, run, kv, pages);
   close_file(file);
-  return good ? RunFile::kWhole : RunFile::kBroken;
+  return found;
 }
 
-bool RunStore::read(int file, const Run& run, KvPages& kv,
-                    std::span<const std::optional<PageId>> pages) const {
+RunFile RunStore::read(int file, const Run& run, KvPages& kv,
+                       std::span<const std::optional<PageId>> pages) const {
   std::vector<uint8_t> header(header_bytes(run));
-  if (!read_all(file, header.data(), header.size())) return false;
+  if (!read_all(file, header.data(), header.size())) return RunFile::kBroken;
   const std::vector<uint8_t> expected = header_before_checksums(run);
-  if (!std::equal(expected.begin(), expected.end(), header.begin())) return false;
+  if (!std::equal(expected.begin(), expected.end(), header.begin())) return RunFile::kBroken;
   uint64_t header_checksum;
   const size_t checksum_at = header.size() - sizeof header_checksum;
   std::memcpy(&header_checksum, header.data() + checksum_at, sizeof header_checksum);
-  if (XXH3_64bits(header.data(), checksum_at) != header_checksum) return false;
+  if (XXH3_64bits(header.data(), checksum_at) != header_checksum) return RunFile::kBroken;
 
-  std::vector<f16> unwanted(shape_.page_elements());
+  std::vector<f16> room(shape_.page_elements());
   for (size_t span = 0; span < n_spans(); ++span) {
     f16* layer = span % 2 == 0 ? kv.k(int(span / 2)) : kv.v(int(span / 2));
-    const auto checksum = read_span(file, layer, shape_.page_elements(), pages, unwanted);
+    uint64_t checksum;
+    const SpanRead outcome = read_span(file, kv, layer, pages, room, checksum);
+    // The file is not to blame for a lost device, and is kept.
+    if (outcome == SpanRead::kDeviceLost) return RunFile::kMissing;
     uint64_t stored;
     std::memcpy(&stored, header.data() + expected.size() + span * sizeof stored, sizeof stored);
-    if (!checksum || *checksum != stored) return false;
+    if (outcome == SpanRead::kShort || checksum != stored) return RunFile::kBroken;
   }
-  return true;
+  return RunFile::kWhole;
 }
 
 }  // namespace scholia

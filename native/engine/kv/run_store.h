@@ -48,7 +48,7 @@ class RunStore {
   // By name and size alone.
   RunFile find(const Run& run) const;
   // pages: those of the run, in order. disk_full when there is no room, invalid_argument when the
-  // folder cannot be written; then nothing is left behind.
+  // folder cannot be written, engine_lost; then nothing is left behind.
   Status save(const Run& run, const KvPages& kv, std::span<const PageId> pages) const;
   // Reads the file into the given pages, those of the run in order; nullopt where the page is not
   // wanted. Unless kWhole is returned, what the pages hold is not to be used.
@@ -58,17 +58,17 @@ class RunStore {
  private:
   RunStore(std::string dir, const KvShape& shape, std::string model_fingerprint);
   std::vector<uint8_t> header_before_checksums(const Run& run) const;
-  std::vector<uint8_t> header(const Run& run, const KvPages& kv,
-                              std::span<const PageId> pages) const;
+  std::optional<std::vector<uint8_t>> header(const Run& run, const KvPages& kv,
+                                             std::span<const PageId> pages) const;
   size_t header_bytes(const Run& run) const;
   uint64_t file_bytes(const Run& run) const;
   template <typename Visit, typename EndSpan>
-  void visit_spans(const Run& run, const KvPages& kv, std::span<const PageId> pages,
+  bool visit_spans(const Run& run, const KvPages& kv, std::span<const PageId> pages,
                    const Visit& visit, const EndSpan& end_span) const;
-  int write(const std::string& file_path, const Run& run, const KvPages& kv,
-            std::span<const PageId> pages) const;
-  bool read(int file, const Run& run, KvPages& kv,
-            std::span<const std::optional<PageId>> pages) const;
+  Result<int> write(const std::string& file_path, const Run& run, const KvPages& kv,
+                    std::span<const PageId> pages) const;
+  RunFile read(int file, const Run& run, KvPages& kv,
+               std::span<const std::optional<PageId>> pages) const;
   size_t n_spans() const { return 2 * size_t(shape_.n_layers); }
 
   std::string dir_;

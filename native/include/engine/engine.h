@@ -178,6 +178,13 @@ class Engine {
 // (libllama asserts), so call it in one that may die.
 Result<ModelInfo> inspect_model(const std::string& path);
 
+// Whether this build can compute on a GPU of this machine: the GPU's name, or why not.
+struct CudaSupport {
+  bool is_usable = false;
+  std::string detail;
+};
+CudaSupport cuda_support();
+
 // Directory of the shared libraries with the CPU backends (libggml-cpu-*.so); call once per
 // process before open(). Routes libllama's and ggml's log to the given function.
 void initialise_libraries(const std::string& library_dir,

@@ -1,0 +1,78 @@
+// The CUDA compiler, and what it means for the build: with one the engine is built for GPUs too.
+import { existsSync } from "node:fs";
+import { mkdir, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { cacheDir } from "../host/models/cache.ts";
+import { SetupError, step } from "./report.js";
+import { mustRun } from "./run.js";
+import { findProgram } from "./tools.ts";
+
+/** NVIDIA's compiler as Python packages: enough to compile, without a toolkit or a GPU. */
+const compilerWheels = [
+  "nvidia-cuda-nvcc==13.0.88",
+  "nvidia-cuda-runtime==13.0.96",
+  "nvidia-cuda-crt==13.0.88",
+  "nvidia-nvvm==13.0.88",
+  "nvidia-cuda-cccl==13.0.85",
+];
+
+const wheelsDir = (): string => join(cacheDir(), "tools", "cuda-13.0.88");
+const wheelsCompiler = (): string => join(wheelsDir(), "nvidia", "cu13", "bin", "nvcc");
+
+/** `$SCHOLIA_CUDA`: `wheels` fetches the compiler where the machine has none, `off` builds without
+ * CUDA; left out, CUDA is built where there is a compiler. */
+function wish(): "auto" | "off" | "wheels" {
+  const value = process.env.SCHOLIA_CUDA ?? "auto";
+  if (value === "auto" || value === "off" || value === "wheels") return value;
+  throw new SetupError(`SCHOLIA_CUDA is auto, off or wheels, not "${value}".`);
+}
+
+/** The machine's own nvcc: of CUDA_HOME, on PATH, or in the toolkit's usual place. */
+function machineCompiler(): string | undefined {
+  const home = process.env.CUDA_HOME;
+  const ofHome = home ? join(home, "bin", "nvcc") : undefined;
+  return [ofHome, findProgram("nvcc"), "/usr/local/cuda/bin/nvcc"].find(
+    (path) => path !== undefined && existsSync(path),
+  );
+}
+
+/** The compiler that would be used, without fetching it; undefined: CUDA is not built. */
+function plannedCompiler(): string | undefined {
+  if (wish() === "off") return undefined;
+  return machineCompiler() ?? (wish() === "wheels" ? wheelsCompiler() : undefined);
+}
+
+/** `$SCHOLIA_CUDA_ARCHITECTURES`: fewer than all, as CI builds them, e.g. `90a`. */
+const architectures = (): string | undefined => process.env.SCHOLIA_CUDA_ARCHITECTURES;
+
+/** What of this the engine's build depends on, as text for its stamp. */
+export const describeCuda = (): string =>
+  [plannedCompiler() ?? "no CUDA", architectures() ?? "all"].join(" ");
+
+/** CMake's settings for CUDA, none where it is not built. Fetches the compiler if it was wished for. */
+export async function cudaSettings(): Promise<string[]> {
+  const compiler = plannedCompiler();
+  if (compiler === undefined) return [];
+  if (!existsSync(compiler))
+    await step("Fetching NVIDIA's compiler (once, 300 MB)", () => fetchWheels());
+  const settings = ["SCHOLIA_CUDA=ON", `SCHOLIA_NVCC=${compiler}`];
+  const some = architectures();
+  if (some !== undefined) settings.push(`SCHOLIA_CUDA_ARCHITECTURES=${some.replaceAll(",", ";")}`);
+  return settings;
+}
+
+async function fetchWheels(): Promise<void> {
+  const partial = `${wheelsDir()}.${process.pid}`;
+  await mkdir(join(partial, ".."), { recursive: true });
+  const args = ["-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:"];
+  args.push("--disable-pip-version-check", "--target", partial, ...compilerWheels);
+  try {
+    await mustRun("python3", args, {
+      problem:
+        "pip could not fetch NVIDIA's compiler: set SCHOLIA_CUDA=off, or install the toolkit.",
+    });
+    await rename(partial, wheelsDir());
+  } finally {
+    await rm(partial, { recursive: true, force: true });
+  }
+}

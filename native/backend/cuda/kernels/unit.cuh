@@ -1,0 +1,133 @@
+// One unit of 32 quantised weights in a lane's registers: loading it, and what its bits mean.
+#pragma once
+
+#include <cuda_fp16.h>
+
+#include "backend/cuda/kernels/device_matrix.h"
+
+namespace scholia::cuda {
+
+// Weights are read once per token: they should not push anything out of the L1 cache.
+__device__ __forceinline__ uint4 load_streamed(const void* address) {
+  uint4 x;
+  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
+               : "l"(address));
+  return x;
+}
+
+template <WeightFormat kFormat>
+struct Unit {
+  static constexpr PlaneBytes kBytes = plane_bytes(kFormat);
+  static constexpr bool kIsQ8 = kFormat == WeightFormat::kQ8_0;
+  static constexpr bool kIsK = kBytes.scales_per_super;
+  static constexpr bool kIsQ6K = kFormat == WeightFormat::kQ6_K;
+  static constexpr bool kHasMin = kFormat == WeightFormat::kQ4_1 || kFormat == WeightFormat::kQ5_1;
+  // u stands for u - kOffset, apart from Q6_K's scales of 16.
+  static constexpr int kOffset = kFormat == WeightFormat::kQ4_0   ? 8
+                                 : kFormat == WeightFormat::kQ5_0 ? 16
+                                                                  : 0;
+
+  uint4 codes, more_codes;  // more_codes: Q8_0
+  uint2 high;               // Q5: x; Q6: both
+  uint4 scale;              // as many of its bytes as the format has
+  unsigned short super_scale;
+
+  // index: row * n_units + unit.
+  __device__ __forceinline__ void load(const DeviceMatrix& m, size_t index) {
+    codes = load_streamed(m.codes + index * kBytes.codes);
+    if constexpr (kIsQ8) more_codes = load_streamed(m.codes + index * kBytes.codes + 16);
+    if constexpr (kBytes.high == 4) high.x = __ldg(reinterpret_cast<const unsigned*>(m.high) + index);
+    if constexpr (kBytes.high == 8) high = __ldg(reinterpret_cast<const uint2*>(m.high) + index);
+    if constexpr (kIsK) {
+      scale = __ldg(reinterpret_cast<const uint4*>(m.scales) + index / kSuperUnits);
+    } else if constexpr (kBytes.scales == 4) {
+      scale.x = __ldg(reinterpret_cast<const unsigned*>(m.scales) + index);
+    } else {
+      scale.x = __ldg(reinterpret_cast<const unsigned short*>(m.scales) + index);
+    }
+    if constexpr (kIsQ6K) {
+      super_scale = __ldg(reinterpret_cast<const unsigned short*>(m.supers) + index / kSuperUnits);
+    }
+  }
+
+  // u of weights 4 w to 4 w + 3, as bytes; Q8_0: signed.
+  __device__ __forceinline__ int word(int w) const {
+    if constexpr (kIsQ8) {
+      const uint4 from = w < 4 ? codes : more_codes;
+      return int(w % 4 == 0 ? from.x : w % 4 == 1 ? from.y : w % 4 == 2 ? from.z : from.w);
+    }
+    const unsigned both = w % 4 == 0   ? codes.x
+                          : w % 4 == 1 ? codes.y
+                          : w % 4 == 2 ? codes.z
+                                       : codes.w;
+    unsigned u = (w < 4 ? both : both >> 4) & 0x0f0f0f0fU;
+    if constexpr (kBytes.high == 4) {
+      u |= (w < 4 ? high.x << (4 - w) : high.x >> (w - 4)) & 0x10101010U;
+    }
+    if constexpr (kBytes.high == 8) {
+      const unsigned h = w < 4 ? high.x : high.y;
+      const int shift = 4 - 2 * (w % 4);
+      u |= (shift >= 0 ? h << shift : h >> -shift) & 0x30303030U;
+    }
+    return int(u);
+  }
+
+  // Weight = d * u + m. unit: of the row. Not for Q6_K.
+  __device__ __forceinline__ float2 d_and_m(int unit) const {
+    if constexpr (kIsK) {
+      const float2 dm = __half22float2(reinterpret_cast<const __half2&>(scale.x));
+      const int u = unit % kSuperUnits;
+      const unsigned low = __byte_perm(scale.y, scale.z, unsigned(u)) & 0xffU;
+      const unsigned top = scale.w >> (4 * u);
+      const unsigned sc = (low & 15U) | ((top & 3U) << 4);
+      const unsigned mn = (low >> 4) | ((top & 12U) << 2);
+      return {dm.x * float(sc), -dm.y * float(mn)};
+    } else if constexpr (kHasMin) {
+      return __half22float2(reinterpret_cast<const __half2&>(scale.x));
+    } else {
+      const float d = __half2float(__ushort_as_half(static_cast<unsigned short>(scale.x)));
+      return {d, d * float(-kOffset)};
+    }
+  }
+
+  // Q6_K: d of the unit's first and second 16 weights, whose u stands for u - 32.
+  __device__ __forceinline__ float2 halves_d() const {
+    const float d = __half2float(__ushort_as_half(super_scale));
+    return {d * float(static_cast<signed char>(scale.x & 0xff)),
+            d * float(static_cast<signed char>(scale.x >> 8))};
+  }
+
+  // Weight i as f32, for what is not in a hurry.
+  __device__ __forceinline__ float weight(int i, int unit) const {
+    const int byte = (word(i / 4) >> (8 * (i % 4))) & 0xff;
+    if constexpr (kIsQ6K) {
+      const float2 d = halves_d();
+      return (i < 16 ? d.x : d.y) * float(byte - 32);
+    } else {
+      const float2 dm = d_and_m(unit);
+      return dm.x * float(kIsQ8 ? int(static_cast<signed char>(byte)) : byte) + dm.y;
+    }
+  }
+};
+
+// use.run<format>() for a format known at run time.
+template <typename Use>
+__device__ __forceinline__ auto with_format(WeightFormat format, const Use& use) {
+  switch (format) {
+    case WeightFormat::kF32: return use.template run<WeightFormat::kF32>();
+    case WeightFormat::kF16: return use.template run<WeightFormat::kF16>();
+    case WeightFormat::kBf16: return use.template run<WeightFormat::kBf16>();
+    case WeightFormat::kQ8_0: return use.template run<WeightFormat::kQ8_0>();
+    case WeightFormat::kQ4_0: return use.template run<WeightFormat::kQ4_0>();
+    case WeightFormat::kQ4_1: return use.template run<WeightFormat::kQ4_1>();
+    case WeightFormat::kQ5_0: return use.template run<WeightFormat::kQ5_0>();
+    case WeightFormat::kQ5_1: return use.template run<WeightFormat::kQ5_1>();
+    case WeightFormat::kQ4_K: return use.template run<WeightFormat::kQ4_K>();
+    case WeightFormat::kQ5_K: return use.template run<WeightFormat::kQ5_K>();
+    case WeightFormat::kQ6_K: return use.template run<WeightFormat::kQ6_K>();
+  }
+  __builtin_unreachable();
+}
+
+}  // namespace scholia::cuda

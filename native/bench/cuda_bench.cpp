@@ -1,0 +1,314 @@
+// Speed of the CUDA backend: decode by stages and as a whole at several depths, dense and sparse,
+// against the bytes that must be moved and the copy bandwidth of the same minute; then prefill.
+// Prints Markdown. KV at depth is random, since speed does not depend on what it says.
+//
+//   cuda_bench MODEL.gguf [--depths 64,32768] [--prefill 8192] [--chunk 4096] [--sweep] [--stages]
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <numeric>
+#include <optional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "backend/cuda/cuda_backend.h"
+#include "engine/kv/f16.h"
+
+namespace scholia {
+namespace {
+
+constexpr int kRepetitions = 15;
+
+[[noreturn]] void stop(const std::string& why) {
+  std::fprintf(stderr, "%s\n", why.c_str());
+  std::exit(1);
+}
+
+template <typename T>
+T take(Result<T> result) {
+  if (!result.ok()) stop(result.error().message);
+  return std::move(result.value());
+}
+
+double microseconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count();
+}
+
+// Bytes read and written per second by a device-to-device copy far beyond the caches.
+double copy_gbps() {
+  constexpr size_t kBytes = size_t(2) << 30;
+  void *from = nullptr, *to = nullptr;
+  if (cudaMalloc(&from, kBytes) != cudaSuccess || cudaMalloc(&to, kBytes) != cudaSuccess) {
+    stop("no memory for measuring copies");
+  }
+  cudaMemset(from, 1, kBytes);
+  cudaEvent_t begin, end;
+  cudaEventCreate(&begin);
+  cudaEventCreate(&end);
+  std::vector<double> rates;
+  for (int i = 0; i < kRepetitions; ++i) {
+    cudaEventRecord(begin);
+    cudaMemcpyAsync(to, from, kBytes, cudaMemcpyDeviceToDevice);
+    cudaEventRecord(end);
+    cudaEventSynchronize(end);
+    float ms = 0;
+    cudaEventElapsedTime(&ms, begin, end);
+    rates.push_back(2.0 * double(kBytes) / (double(ms) * 1e6));
+  }
+  cudaFree(from);
+  cudaFree(to);
+  std::sort(rates.begin(), rates.end());
+  return rates[rates.size() / 2];
+}
+
+// Bytes of weights that each stage of a step reads, all layers.
+struct StageBytes {
+  double qkv = 0, attention_out = 0, gate_up = 0, down = 0, logits = 0;
+  double sum() const { return qkv + attention_out + gate_up + down + logits; }
+};
+
+StageBytes stage_bytes(const GgufModel& model) {
+  StageBytes bytes;
+  const auto of = [&](const std::string& name) {
+    const WeightView* weight = model.find(name);
+    return weight == nullptr ? 0.0 : double(weight->bytes);
+  };
+  for (int layer = 0; layer < model.hyperparameters().n_layers; ++layer) {
+    const std::string b = "blk." + std::to_string(layer) + ".";
+    bytes.qkv += of(b + "attn_q.weight") + of(b + "attn_k.weight") + of(b + "attn_v.weight");
+    bytes.attention_out += of(b + "attn_output.weight");
+    bytes.gate_up += of(b + "ffn_gate.weight") + of(b + "ffn_up.weight");
+    bytes.down += of(b + "ffn_down.weight");
+  }
+  const double output = of("output.weight");
+  bytes.logits = output > 0 ? output : of("token_embd.weight");
+  return bytes;
+}
+
+struct Reading {
+  const char* name;
+  Mode mode;
+  int block_tokens;  // 0: a quarter of the heads each of 16, 32, 64, 128
+};
+constexpr Reading kReadings[] = {{"dense", Mode::kDense, 32},
+                                 {"sparse, mixed", Mode::kAbSparse, 0},
+                                 {"sparse, 16", Mode::kAbSparse, 16},
+                                 {"sparse, 32", Mode::kAbSparse, 32},
+                                 {"sparse, 64", Mode::kAbSparse, 64}};
+constexpr int kBudget = 2048;
+
+class Bench {
+ public:
+  Bench(const std::string& path, int chunk, int max_tokens, const CudaTuning& tuning)
+      : model_(take(GgufModel::open(path))), hp_(model_->hyperparameters()), chunk_(chunk),
+        max_tokens_(max_tokens), shape_{hp_.n_layers, hp_.n_kv_heads, hp_.head_dim},
+        gbps_(copy_gbps()) {
+    open(tuning);
+    std::printf("%s, %s, copy %.0f GB/s (read and written)\n", path.c_str(),
+                backend_->device_name().c_str(), gbps_);
+    const auto pages = size_t(max_tokens_) / kKvPageTokens + 2;
+    pages_.emplace(take(backend_->reserve_pages(shape_, pages)));
+    table_.resize(pages);
+    std::iota(table_.begin(), table_.end(), PageId{0});
+    std::shuffle(table_.begin(), table_.end(), std::mt19937(1));
+    fill_pages();
+  }
+
+  void decode(const std::vector<int>& depths, bool by_stages) {
+    const StageBytes bytes = stage_bytes(*model_);
+    std::printf("\n| depth | reading | step µs | tok/s | with host tok/s | GB | share of copy |");
+    if (by_stages) std::printf(" QKV | attention | per layer | out | gate+up | down | logits | rest |");
+    std::printf("\n|--:|---|--:|--:|--:|--:|--:|");
+    if (by_stages) std::printf("--:|--:|--:|--:|--:|--:|--:|--:|");
+    std::printf("\n");
+    for (const int depth : depths) {
+      for (const Reading& reading : kReadings) {
+        if (reading.mode == Mode::kAbSparse && depth <= kBudget) continue;
+        const double host = run(reading, depth);
+        const double step = time(kAllStages);
+        const double moved = bytes.sum() + attention_bytes_;
+        std::printf("| %d | %s | %.1f | %.1f | %.1f | %.2f | %.0f %% |", depth, reading.name, step,
+                    1e6 / step, 1e6 / host, moved / 1e9, 100 * moved / (step * 1e3) / gbps_);
+        if (by_stages) print_stages(bytes);
+        std::printf("\n");
+        std::fflush(stdout);
+      }
+    }
+  }
+
+  // Settings one by one, the whole step of the mixture.
+  void sweep(int depth) {
+    std::printf("\n| CTAs per SM | early | step µs dense at 64 | mixed at %d |\n|--:|---|--:|--:|\n",
+                depth);
+    const CudaTuning tunings[] = {{2, true}, {2, false}, {1, true}, {1, false}};
+    for (const CudaTuning& t : tunings) {
+      open(t);
+      run(kReadings[0], 64);
+      const double shallow = time(kAllStages);
+      run(kReadings[1], depth);
+      std::printf("| %d | %s | %.1f | %.1f |\n", t.ctas_per_sm, t.early ? "yes" : "no", shallow, time(kAllStages));
+      std::fflush(stdout);
+    }
+    open({});
+  }
+
+  void prefill(const std::vector<int>& lengths) {
+    std::printf("\n| prompt | chunk | s | tok/s |\n|--:|--:|--:|--:|\n");
+    std::vector<Token> tokens(static_cast<size_t>(chunk_));
+    std::mt19937 random(2);
+    for (Token& token : tokens) token = Token(random() % uint32_t(hp_.n_vocab));
+    for (const int length : lengths) {
+      for (int warm = 0; warm < 2; ++warm) {
+        const auto start = std::chrono::steady_clock::now();
+        const int end = warm == 0 ? std::min(chunk_, length) : length;
+        for (int at = 0; at < end; at += chunk_) {
+          const size_t n = size_t(std::min(chunk_, end - at));
+          take(backend_->prefill({std::span(tokens).first(n), {table_.data(), at},
+                                  at + chunk_ >= end ? LogitRows::kLast : LogitRows::kNone, {}},
+                                 *pages_, nullptr));
+        }
+        const double seconds = microseconds_since(start) / 1e6;
+        if (warm == 1) std::printf("| %d | %d | %.3f | %.0f |\n", length, chunk_, seconds, length / seconds);
+        std::fflush(stdout);
+      }
+    }
+  }
+
+ private:
+  void open(const CudaTuning& tuning) {
+    backend_.reset();
+    backend_ = take(open_cuda_backend(*model_, max_tokens_, chunk_, tuning));
+  }
+
+  void fill_pages() {
+    std::normal_distribution<float> normal(0, 1);
+    std::mt19937 random(3);
+    std::vector<f16> block(size_t(8) << 20);
+    for (f16& x : block) x = f16_from_f32(normal(random));
+    const size_t total = shape_.page_bytes() / sizeof(f16) * pages_->n_pages();
+    for (size_t at = 0; at < total; at += block.size()) {
+      pages_->write(pages_->k(0) + at, std::min(block.size(), total - at), block.data());
+    }
+  }
+
+  // Decodes some tokens at a depth; µs per token with upload, logits and host. Median.
+  double run(const Reading& reading, int depth) {
+    HeadProfile profile = HeadProfile::uniform(hp_.n_layers, hp_.n_kv_heads);
+    for (size_t h = 0; h < profile.block_tokens.size(); ++h) {
+      profile.block_tokens[h] =
+          uint16_t(reading.block_tokens != 0 ? reading.block_tokens : kBlockSizes[h % 4]);
+    }
+    layout_.emplace(shape_, profile);
+    if (Status status = backend_->set_digest_layout(*layout_); !status.ok()) {
+      stop(status.error().message);
+    }
+    std::vector<double> times;
+    for (int i = 0; i < 20; ++i) {
+      const int n = depth - 20 + i;
+      const DecodePlan plan = make_decode_plan(profile, shape_, reading.mode, kBudget, n + 1);
+      DecodeStep step;
+      step.token = Token(i);
+      step.view = {table_.data(), n};
+      step.lineage = 1;
+      step.plan = &plan;
+      step.digest_layout = plan.reads_all ? nullptr : &*layout_;
+      const auto start = std::chrono::steady_clock::now();
+      take(backend_->decode(step, *pages_));
+      times.push_back(microseconds_since(start));
+      attention_bytes_ = bytes_read(plan);
+    }
+    std::sort(times.begin(), times.end());
+    return times[times.size() / 2];
+  }
+
+  double bytes_read(const DecodePlan& plan) const {
+    double bytes = 0;
+    for (const HeadPlan& head : plan.heads) {
+      bytes += double(head.tokens_read(plan.n_tokens)) * double(shape_.token_bytes_per_head());
+      if (head.n_selected < head.n_free()) {
+        bytes += double(layout_->read_bytes(head.block_tokens, head.sink_blocks,
+                                            head.first_local_block, plan.n_tokens));
+      }
+    }
+    return bytes;
+  }
+
+  double time(unsigned stages) { return take(backend_->time_stages(stages, kRepetitions, *pages_)); }
+
+  void print_stages(const StageBytes& bytes) {
+    const double rest = time(0);
+    const auto print = [&](unsigned stage, double moved) {
+      const double us = time(stage) - rest;
+      std::printf(" %.1f (%.0f %%) |", us, 100 * moved / (us * 1e3) / gbps_);
+      return us;
+    };
+    print(kStageQkv, bytes.qkv);
+    const double attention = print(kStageAttention, attention_bytes_);
+    std::printf(" %.2f |", attention / hp_.n_layers);
+    print(kStageAttentionOut, bytes.attention_out);
+    print(kStageGateUp, bytes.gate_up);
+    print(kStageDown, bytes.down);
+    print(kStageLogits, bytes.logits);
+    std::printf(" %.1f |", rest);
+  }
+
+  std::unique_ptr<GgufModel> model_;
+  const Hyperparameters& hp_;
+  int chunk_, max_tokens_;
+  KvShape shape_;
+  double gbps_;
+  std::unique_ptr<CudaBackend> backend_;
+  std::optional<KvPages> pages_;
+  std::optional<DigestLayout> layout_;
+  std::vector<PageId> table_;
+  double attention_bytes_ = 0;
+};
+
+std::vector<int> numbers(const char* text) {
+  std::vector<int> values;
+  for (const char* at = text; *at != 0;) {
+    char* end = nullptr;
+    values.push_back(int(std::strtol(at, &end, 10)));
+    at = *end == ',' ? end + 1 : end;
+    if (values.back() <= 0) stop("numbers are expected, not " + std::string(text));
+  }
+  return values;
+}
+
+int run(int argc, char** argv) {
+  if (argc < 2) stop("usage: cuda_bench MODEL.gguf [--depths N,N] [--prefill N,N] [--chunk N] [--sweep] [--stages]");
+  std::vector<int> depths, lengths;
+  int chunk = 4096;
+  CudaTuning tuning;
+  bool sweeps = false, by_stages = false;
+  for (int i = 2; i < argc; ++i) {
+    const std::string argument = argv[i];
+    const bool has_value = i + 1 < argc;
+    if (argument == "--sweep") sweeps = true;
+    else if (argument == "--stages") by_stages = true;
+    else if (argument == "--ctas" && has_value) tuning.ctas_per_sm = numbers(argv[++i]).at(0);
+    else if (argument == "--depths" && has_value) depths = numbers(argv[++i]);
+    else if (argument == "--prefill" && has_value) lengths = numbers(argv[++i]);
+    else if (argument == "--chunk" && has_value) chunk = numbers(argv[++i]).at(0);
+    else stop("unknown argument " + argument);
+  }
+  int longest = 4096;
+  for (const std::vector<int>* values : {&depths, &lengths}) {
+    for (const int n : *values) longest = std::max(longest, n);
+  }
+  Bench bench(argv[1], chunk, longest + chunk, tuning);
+  if (!depths.empty()) bench.decode(depths, by_stages);
+  if (sweeps) bench.sweep(depths.empty() ? 4096 : depths.back());
+  if (!lengths.empty()) bench.prefill(lengths);
+  return 0;
+}
+
+}  // namespace
+}  // namespace scholia
+
+int main(int argc, char** argv) { return scholia::run(argc, argv); }

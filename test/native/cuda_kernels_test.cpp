@@ -1,0 +1,516 @@
+// The CUDA kernels against the scalar truth, through their launchers and on a stream of their own.
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+
+#include "backend/cpu/cpu_ops.h"
+#include "backend/cpu/reference_ops.h"
+#include "backend/cuda/device_buffer.h"
+#include "backend/cuda/kernels/attention.cuh"
+#include "backend/cuda/kernels/digests.cuh"
+#include "backend/cuda/kernels/matvec.cuh"
+#include "backend/cuda/kernels/prefill.cuh"
+#include "backend/cuda/kernels/weights.cuh"
+#include "cuda_support.h"
+#include "engine/decode/plan.h"
+#include "engine/kv/digests.h"
+#include "engine/kv/f16.h"
+
+namespace scholia::test {
+namespace {
+
+using namespace cuda;
+
+class CudaKernels : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    SCHOLIA_NEEDS_GPU();
+    ASSERT_EQ(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), cudaSuccess);
+  }
+  void TearDown() override {
+    if (stream_ != nullptr) cudaStreamDestroy(stream_);
+  }
+
+  template <typename T>
+  DeviceBuffer upload(const std::vector<T>& from) {
+    DeviceBuffer buffer;
+    EXPECT_TRUE(buffer.allocate(std::max<size_t>(from.size() * sizeof(T), 16), "a test").ok());
+    EXPECT_EQ(cudaMemcpy(buffer.as<void>(), from.data(), from.size() * sizeof(T),
+                         cudaMemcpyHostToDevice),
+              cudaSuccess);
+    return buffer;
+  }
+  template <typename T>
+  std::vector<T> download(const DeviceBuffer& from, size_t n) {
+    EXPECT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
+    std::vector<T> to(n);
+    EXPECT_EQ(cudaMemcpy(to.data(), from.as<void>(), n * sizeof(T), cudaMemcpyDeviceToHost),
+              cudaSuccess);
+    return to;
+  }
+  // Poisoned, so that what is not written shows.
+  DeviceBuffer room(size_t n_bytes) {
+    DeviceBuffer buffer;
+    EXPECT_TRUE(buffer.allocate(n_bytes, "a test").ok());
+    EXPECT_EQ(cudaMemset(buffer.as<void>(), 0xff, n_bytes), cudaSuccess);
+    return buffer;
+  }
+  std::vector<float> normal(size_t n, float deviation = 1) {
+    std::normal_distribution<float> distribution(0, deviation);
+    std::vector<float> values(n);
+    for (float& x : values) x = distribution(random_);
+    return values;
+  }
+
+  std::mt19937 random_{1234};
+  cudaStream_t stream_ = nullptr;
+};
+
+// --- weights and products -------------------------------------------------------------------
+
+struct Format {
+  ggml_type type;
+  WeightFormat format;
+};
+constexpr Format kFormats[] = {
+    {GGML_TYPE_F32, WeightFormat::kF32},   {GGML_TYPE_F16, WeightFormat::kF16},
+    {GGML_TYPE_BF16, WeightFormat::kBf16}, {GGML_TYPE_Q8_0, WeightFormat::kQ8_0},
+    {GGML_TYPE_Q4_0, WeightFormat::kQ4_0}, {GGML_TYPE_Q4_1, WeightFormat::kQ4_1},
+    {GGML_TYPE_Q5_0, WeightFormat::kQ5_0}, {GGML_TYPE_Q5_1, WeightFormat::kQ5_1},
+    {GGML_TYPE_Q4_K, WeightFormat::kQ4_K}, {GGML_TYPE_Q5_K, WeightFormat::kQ5_K},
+    {GGML_TYPE_Q6_K, WeightFormat::kQ6_K}};
+
+// A matrix on both sides: planes on the device, f32 as ggml unpacks it.
+struct TestMatrix {
+  DeviceBuffer planes;
+  DeviceMatrix device;
+  std::vector<float> values;
+};
+
+class CudaFormats : public CudaKernels, public ::testing::WithParamInterface<Format> {
+ protected:
+  TestMatrix make(int n_rows, int n_cols) {
+    const auto [type, format] = GetParam();
+    const std::vector<float> from = normal(size_t(n_rows) * n_cols, 0.1F);
+    std::vector<uint8_t> file(ggml_row_size(type, n_cols) * size_t(n_rows));
+    ggml_quantize_chunk(type, from.data(), file.data(), 0, n_rows, n_cols, nullptr);
+    TestMatrix m;
+    m.values.resize(from.size());
+    if (type == GGML_TYPE_F32) {
+      m.values = from;
+    } else {
+      ggml_get_type_traits(type)->to_float(file.data(), m.values.data(), int64_t(from.size()));
+    }
+    const PlaneBytes b = plane_bytes(format);
+    m.device.format = format;
+    m.device.n_rows = n_rows;
+    m.device.n_cols = n_cols;
+    const size_t units = size_t(n_rows) * m.device.n_units();
+    const auto aligned = [](size_t n) { return (n + 255) / 256 * 256; };
+    const size_t codes = aligned(units * b.codes), high = aligned(units * b.high);
+    const size_t scales = aligned((b.scales_per_super ? units / 8 : units) * b.scales);
+    m.planes = room(codes + high + scales + aligned(units / 8 * b.supers) + 256);
+    m.device.codes = m.planes.as<uint8_t>();
+    m.device.high = m.device.codes + codes;
+    m.device.scales = m.device.high + high;
+    m.device.supers = m.device.scales + scales;
+    const DeviceBuffer uploaded = upload(file);
+    RepackParams repack;
+    repack.file_rows = uploaded.as<uint8_t>();
+    repack.to = m.device;
+    repack.n_rows = n_rows;
+    EXPECT_EQ(launch_repack(repack, stream_), cudaSuccess);
+    EXPECT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
+    return m;
+  }
+};
+
+TEST_P(CudaFormats, UnpackToGgmlsValues) {
+  for (const auto& [n_rows, n_cols] : {std::pair{1, 256}, {7, 512}, {130, 1280}}) {
+    const TestMatrix m = make(n_rows, n_cols);
+    const DeviceBuffer out = room(m.values.size() * 2);
+    ASSERT_EQ(launch_dequantise({m.device, 0, n_rows, out.as<__half>()}, stream_), cudaSuccess);
+    const auto got = download<f16>(out, m.values.size());
+    for (size_t i = 0; i < got.size(); ++i) {
+      // Our d * u + m is one rounding more or less than ggml's.
+      ASSERT_NEAR(f32_from_f16(got[i]), m.values[i], 1e-6 + std::abs(m.values[i]) * 1.2e-3)
+          << "at " << i;
+    }
+  }
+}
+
+// x with each 32 rounded to 8 bits, as the kernel does.
+std::vector<float> rounded_32s(const std::vector<float>& x) {
+  std::vector<float> out(x.size());
+  for (size_t i = 0; i < x.size(); i += 32) {
+    float most = 0;
+    for (size_t j = i; j < i + 32; ++j) most = std::max(most, std::abs(x[j]));
+    const float d = most / 127.0F, inverse = most > 0 ? 127.0F / most : 0;
+    for (size_t j = i; j < i + 32; ++j) out[j] = d * std::nearbyint(x[j] * inverse);
+  }
+  return out;
+}
+
+TEST_P(CudaFormats, Product) {
+  for (const auto& [n_rows, n_cols] :
+       {std::pair{1, 256}, {2, 768}, {33, 1024}, {1000, 4096}, {96, 14336}}) {
+    const TestMatrix m = make(n_rows, n_cols);
+    const std::vector<float> x = normal(size_t(n_cols)), weight = normal(size_t(n_cols)),
+                             bias = normal(size_t(n_rows));
+    const DeviceBuffer d_x = upload(x), d_weight = upload(weight), d_bias = upload(bias);
+    const DeviceBuffer d_y = upload(bias);
+    MatvecParams p;
+    p.parts[p.n_parts++] = {m.device, d_bias.as<float>(), d_y.as<float>()};
+    p.x = d_x.as<float>();
+    p.norm_weight = d_weight.as<float>();
+    p.norm_eps = 1e-5F;
+    p.out = MatvecOut::kAdd;
+    ASSERT_EQ(launch_matvec(p, 100, false, stream_), cudaSuccess);
+    const auto got = download<float>(d_y, size_t(n_rows));
+
+    double squares = 0;
+    for (const float v : x) squares += double(v) * v;
+    const float factor = float(1 / std::sqrt(squares / n_cols + 1e-5));
+    std::vector<float> input(x.size());
+    for (size_t i = 0; i < x.size(); ++i) input[i] = x[i] * factor * weight[i];
+    if (!is_float(m.device.format)) input = rounded_32s(input);
+    for (int row = 0; row < n_rows; ++row) {
+      double y = 2.0 * bias[size_t(row)], size = 0;
+      for (int i = 0; i < n_cols; ++i) {
+        const double term = double(m.values[size_t(row) * n_cols + i]) * input[size_t(i)];
+        y += term;
+        size += term * term;
+      }
+      // A value on the edge between two integers may round the other way: one step of one term.
+      ASSERT_NEAR(got[size_t(row)], y, 1e-4 + 0.02 * std::sqrt(size / n_cols) + 2e-5 * std::sqrt(size))
+          << "row " << row << " of " << n_rows << " x " << n_cols;
+    }
+  }
+}
+
+TEST_P(CudaFormats, GatedPairsAndApart) {
+  const TestMatrix m = make(64, 512);
+  const std::vector<float> x = normal(512);
+  const DeviceBuffer d_x = upload(x), d_y = room(64 * 4), d_pairs = room(32 * 4);
+  MatvecParams p;
+  p.parts[p.n_parts++] = {m.device, nullptr, d_y.as<float>()};
+  p.x = d_x.as<float>();
+  ASSERT_EQ(launch_matvec(p, 7, false, stream_), cudaSuccess);
+  const auto y = download<float>(d_y, 64);
+  p.out = MatvecOut::kGatePairs;
+  p.parts[0].out = d_pairs.as<float>();
+  ASSERT_EQ(launch_matvec(p, 7, false, stream_), cudaSuccess);
+  const auto pairs = download<float>(d_pairs, 32);
+  p.out = MatvecOut::kGateWith;
+  p.parts[0].out = d_y.as<float>();
+  ASSERT_EQ(launch_matvec(p, 7, false, stream_), cudaSuccess);
+  const auto gated = download<float>(d_y, 64);
+  for (size_t i = 0; i < 64; ++i) {
+    const double silu = y[i] / (1 + std::exp(-double(y[i])));
+    ASSERT_NEAR(gated[i], silu * y[i], 1e-5 + 1e-5 * std::abs(silu * y[i]));
+    if (i % 2 != 0) continue;
+    const double pair = silu * y[i + 1];
+    ASSERT_NEAR(pairs[i / 2], pair, 1e-5 + 1e-5 * std::abs(pair));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, CudaFormats, ::testing::ValuesIn(kFormats), [](const auto& info) {
+  return std::string(ggml_type_name(info.param.type));
+});
+
+// --- attention ------------------------------------------------------------------------------
+
+// One layer's KV on both sides, its pages shuffled; queries and a new token.
+struct AttentionCase {
+  int head_dim, n_kv_heads, group, n_tokens;
+  Mode mode = Mode::kAbSparse;
+  int budget_tokens = 0;
+};
+
+class CudaAttention : public CudaKernels {
+ protected:
+  void check(const AttentionCase& c, DigestKind kind = DigestKind::kMeanStd);
+};
+
+void CudaAttention::check(const AttentionCase& c, DigestKind kind) {
+  SCOPED_TRACE("D " + std::to_string(c.head_dim) + ", G " + std::to_string(c.group) + ", " +
+               std::to_string(c.n_tokens) + " tokens, budget " + std::to_string(c.budget_tokens));
+  const int D = c.head_dim, n_heads = c.n_kv_heads;
+  const KvShape shape{1, c.n_kv_heads, D};
+  const int n_pages = (c.n_tokens + 15) / 16;
+  auto reserved = KvPages::reserve(shape, size_t(n_pages) + 3);
+  ASSERT_TRUE(reserved.ok());
+  KvPages& pages = reserved.value();
+  std::vector<PageId> table(pages.n_pages());
+  std::iota(table.begin(), table.end(), PageId{0});
+  std::shuffle(table.begin(), table.end(), random_);
+  const size_t elements = pages.n_pages() * shape.page_elements();
+  const std::vector<float> k = normal(elements, 1.5F), v = normal(elements);
+  for (size_t i = 0; i < elements; ++i) {
+    pages.k(0)[i] = f16_from_f32(k[i]);
+    pages.v(0)[i] = f16_from_f32(v[i]);
+  }
+  const DeviceBuffer d_kv =
+      upload(std::vector<f16>(pages.k(0), pages.k(0) + 2 * elements));
+  const DeviceBuffer d_table = upload(table);
+  auto* d_k = d_kv.as<__half>();
+
+  // Mixed block sizes and budgets.
+  HeadProfile profile = HeadProfile::uniform(1, n_heads);
+  profile.digest = kind;
+  for (int h = 0; h < n_heads; ++h) profile.block_tokens[h] = uint16_t(kBlockSizes[(h + 1) % 4]);
+  const DecodePlan plan =
+      make_decode_plan(profile, shape, c.mode, std::max(c.budget_tokens, 1), c.n_tokens);
+  const DigestLayout layout(shape, profile);
+  Digests digests;
+  const KvView before{table.data(), c.n_tokens - 1};
+  digests.update(layout, pages, before);
+
+  // Digests on the device, in two goes.
+  const size_t n_groups = size_t(c.n_tokens) / kDigestGroupTokens + 1;
+  std::vector<DeviceBuffer> digest_rooms;
+  std::vector<DigestPlanes> planes;
+  for (int h = 0; h < n_heads; ++h) {
+    const size_t n_blocks = size_t(layout.blocks_per_group(h));
+    digest_rooms.push_back(room(n_groups * n_blocks * D));
+    digest_rooms.push_back(room(n_groups * 8 * D));
+    digest_rooms.push_back(room(n_blocks * 4 * D));
+    const auto* three = &digest_rooms[digest_rooms.size() - 3];
+    planes.push_back({three[0].as<uint8_t>(), three[1].as<__half>(), three[2].as<__half>()});
+  }
+  const DeviceBuffer d_planes = upload(planes), d_blocks = upload(layout.block_tokens);
+  DigestParams dp;
+  dp.kind = int(kind);
+  dp.head_dim = D;
+  dp.n_layers = 1;
+  dp.n_kv_heads = n_heads;
+  dp.pool = d_k;
+  dp.layer_elements = elements;
+  dp.pages = d_table.as<uint32_t>();
+  dp.block_tokens = d_blocks.as<uint16_t>();
+  dp.planes = d_planes.as<DigestPlanes>();
+  dp.to_tokens = (c.n_tokens - 1) / 2 + 5 < c.n_tokens ? (c.n_tokens - 1) / 2 + 5 : 0;
+  ASSERT_EQ(launch_build_digests(dp, stream_), cudaSuccess);
+  dp.from_tokens = dp.to_tokens;
+  dp.to_tokens = c.n_tokens - 1;
+  ASSERT_EQ(launch_build_digests(dp, stream_), cudaSuccess);
+  const size_t n_closed = digests.closed().size();
+  for (int h = 0; h < n_heads; ++h) {
+    const size_t n_blocks = size_t(layout.blocks_per_group(h));
+    const auto records = download<uint8_t>(digest_rooms[h * 3], n_groups * n_blocks * D);
+    const auto scales = download<uint8_t>(digest_rooms[h * 3 + 1], n_groups * 8 * D);
+    const auto open = download<uint8_t>(digest_rooms[h * 3 + 2], n_blocks * 4 * D);
+    for (size_t g = 0; g < n_closed; ++g) {
+      const uint8_t* expected = digests.closed()[g]->data() + layout.closed_offset[h];
+      ASSERT_EQ(std::memcmp(expected, scales.data() + g * 8 * D, size_t(8) * D), 0)
+          << "scales of group " << g << ", head " << h;
+      ASSERT_EQ(std::memcmp(expected + 8 * D, records.data() + g * n_blocks * D, n_blocks * D), 0)
+          << "records of group " << g << ", head " << h;
+    }
+    const size_t n_open = (size_t(c.n_tokens - 1) % kDigestGroupTokens) / layout.block_tokens[h];
+    ASSERT_EQ(std::memcmp(digests.open().data() + layout.open_offset[h], open.data(),
+                          n_open * 4 * D),
+              0)
+        << "open records, head " << h;
+  }
+
+  // Queries as they come out of the product; no rotation, so that the truth is simple.
+  const int n_q = n_heads * c.group * D, n_kv = n_heads * D;
+  const std::vector<float> qkv = normal(size_t(n_q) + 2 * n_kv, 1.5F);
+  const std::vector<float2> angles(size_t(D) / 2, float2{1, 0});
+  const DeviceBuffer d_qkv = upload(qkv), d_angles = upload(angles);
+  const DeviceBuffer d_n = upload(std::vector<int>{c.n_tokens}), d_heads = upload(plan.heads);
+  const DeviceBuffer d_out = room(size_t(n_q) * 4), d_again = room(size_t(n_q) * 4);
+  const int max_pages = n_pages + 5;
+  const DeviceBuffer d_state = room(size_t(n_heads) * max_pages * c.group * 8),
+                     d_lse = room(size_t(n_heads) * c.group * 4),
+                     d_read = room(size_t(n_heads) * max_pages * 4),
+                     d_mass = room(size_t(n_heads) * max_pages * 4);
+  AttentionParams p;
+  p.head_dim = D;
+  p.n_kv_heads = n_heads;
+  p.group = c.group;
+  p.qkv = d_qkv.as<float>();
+  p.n_rotary_dims = D;
+  p.angles = d_angles.as<float2>();
+  p.k = d_k;
+  p.v = d_k + elements;
+  p.pages = d_table.as<uint32_t>();
+  p.n_tokens = d_n.as<int>();
+  p.heads = d_heads.as<HeadStep>();
+  p.digests = d_planes.as<DigestPlanes>();
+  p.out = d_again.as<float>();
+  AttentionLaunch hows[2];
+  ASSERT_TRUE(choose_attention(D, n_heads, c.group, c.n_tokens + 1000, 37, &hows[0], &hows[1]));
+  const AttentionLaunch& how = hows[plan.reads_all];
+  const DeviceBuffer d_parts = room(size_t(how.parts) * (size_t(n_q) + 2 * n_heads * c.group) * 4);
+  const DeviceBuffer d_done = upload(std::vector<int>(size_t(n_heads)));
+  p.part_states = d_parts.as<float>();
+  p.parts_done = d_done.as<int>();
+  ASSERT_EQ(launch_attention(p, how, false, stream_), cudaSuccess);
+  p.out = d_out.as<float>();
+  p.trace = {d_state.as<float2>(), d_lse.as<float>(), d_read.as<uint32_t>(), max_pages};
+  ASSERT_EQ(launch_attention(p, how, false, stream_), cudaSuccess);
+  std::vector<int> lengths;
+  for (const HeadPlan& head : plan.heads) {
+    lengths.push_back((head.tokens_read(c.n_tokens) + 15) / 16);
+  }
+  const DeviceBuffer d_lengths = upload(lengths);
+  ASSERT_EQ(launch_trace_masses(p.trace, d_lengths.as<int>(), n_heads, c.group,
+                                d_mass.as<float>(), stream_),
+            cudaSuccess);
+  const auto out = download<float>(d_out, size_t(n_q));
+  ASSERT_EQ(out, download<float>(d_again, size_t(n_q))) << "a repeated run";
+  const auto read = download<uint32_t>(d_read, size_t(n_heads) * max_pages);
+  const auto mass = download<float>(d_mass, size_t(n_heads) * max_pages);
+
+  for (int h = 0; h < n_heads; ++h) {
+    append_kv(pages.k(0), pages.v(0), table.data(), n_heads, D, h, c.n_tokens - 1, 1,
+              qkv.data() + n_q + h * D, 0, qkv.data() + n_q + n_kv + h * D, 0);
+  }
+  const auto stored = download<f16>(d_kv, 2 * elements);
+  ASSERT_EQ(std::memcmp(stored.data(), pages.k(0), 2 * elements * sizeof(f16)), 0)
+      << "the pages with the new token";
+
+  const KvLayer kv{pages.k(0), pages.v(0), table.data(), n_heads, D};
+  for (int h = 0; h < n_heads; ++h) {
+    const HeadPlan& head = plan.heads[h];
+    const float* q = qkv.data() + size_t(h) * c.group * D;
+    const int per_block = head.block_tokens / 16;
+    // The list: ascending pages, each once, forced ones among them, the last to the end.
+    const auto list = std::span(read).subspan(size_t(h) * max_pages, size_t(lengths[h]));
+    ASSERT_TRUE(std::adjacent_find(list.begin(), list.end(), std::greater_equal<>()) == list.end());
+    if (head.n_selected < head.n_free()) {
+      std::vector<float> scores(size_t(c.group) * head.n_free()), reduced(size_t(head.n_free()));
+      score_kv_blocks(layout, digests, h, q, c.group, head.sink_blocks, head.n_free(),
+                      scores.data(), size_t(head.n_free()));
+      reduce_scores(scores.data(), size_t(head.n_free()), c.group, head.n_free(), reduced.data());
+      std::vector<float> sorted = reduced;
+      std::sort(sorted.begin(), sorted.end(), std::greater<>());
+      const float threshold = head.n_selected > 0 ? sorted[size_t(head.n_selected) - 1] : 1;
+      std::vector<bool> chosen(size_t(head.n_free()));
+      int n_chosen = 0;
+      for (const uint32_t page : list) {
+        const int block = int(page) / per_block - head.sink_blocks;
+        if (block < 0 || block >= head.n_free()) continue;
+        n_chosen += !chosen[size_t(block)];
+        chosen[size_t(block)] = true;
+      }
+      ASSERT_EQ(n_chosen, head.n_selected) << "head " << h;
+      for (int b = 0; b < head.n_free(); ++b) {
+        // Only blocks within rounding of the threshold may differ.
+        const bool is_near = std::abs(reduced[b] - threshold) <= threshold * 2e-4F;
+        EXPECT_TRUE(is_near || chosen[b] == (reduced[b] > threshold)) << "head " << h << ", " << b;
+      }
+    }
+    std::vector<int> tokens;
+    for (const uint32_t page : list) {
+      for (int t = int(page) * 16; t < std::min(int(page) * 16 + 16, c.n_tokens); ++t) {
+        tokens.push_back(t);
+      }
+    }
+    ASSERT_EQ(int(tokens.size()), head.tokens_read(c.n_tokens)) << "head " << h;
+    ASSERT_EQ(tokens.back(), c.n_tokens - 1);
+    std::vector<float> expected(size_t(c.group) * D);
+    reference::attend_tokens(kv, h, q, c.group, tokens, expected.data(), nullptr);
+    // f32 sums of f16 products; with more than 4 queries, queries and weights are rounded to f16.
+    const double tolerance = c.group <= 4 ? 2e-5 : 4e-3;
+    for (size_t i = 0; i < expected.size(); ++i) {
+      ASSERT_NEAR(out[size_t(h) * c.group * D + i], expected[i], tolerance) << "head " << h;
+    }
+    double total = 0;
+    for (int i = 0; i < lengths[h]; ++i) total += mass[size_t(h) * max_pages + i];
+    EXPECT_NEAR(total, 1, 1e-4) << "the trace's masses of head " << h;
+  }
+}
+
+TEST_F(CudaAttention, DenseAtEveryBoundary) {
+  for (const int D : {64, 128}) {
+    for (const int group : {1, 3, 4, 7, 8}) {
+      for (const int n : {1, 2, 15, 16, 17, 127, 128, 129, 255, 257, 1000}) {
+        check({D, 2, group, n, Mode::kDense});
+      }
+    }
+  }
+}
+
+TEST_F(CudaAttention, SparseAtEveryBoundary) {
+  for (const int D : {64, 128}) {
+    for (const int group : {1, 3, 4, 7, 8}) {
+      for (const int n : {400, 511, 513, 2047, 2048, 2049, 2065, 4095, 4097, 6000}) {
+        check({D, 4, group, n, Mode::kAbSparse, 384});
+      }
+    }
+  }
+}
+
+TEST_F(CudaAttention, SparseBudgets) {
+  for (const int budget : {200, 256, 300, 1000, 4000, 4999, 5000}) {
+    check({128, 4, 4, 5000, Mode::kAbSparse, budget});
+    check({64, 3, 3, 5000, Mode::kAbSparse, budget});
+  }
+}
+
+TEST_F(CudaAttention, OtherDigests) {
+  check({128, 4, 4, 5000, Mode::kAbSparse, 512}, DigestKind::kQuest);
+  check({64, 4, 7, 5000, Mode::kAbSparse, 512}, DigestKind::kArkVale);
+}
+
+TEST_F(CudaAttention, LongContext) { check({128, 8, 4, 40000, Mode::kAbSparse, 2048}); }
+
+TEST_F(CudaAttention, PrefillAgainstTheScalarTruth) {
+  for (const int D : {64, 128}) {
+    for (const auto& [first, n] :
+         {std::pair{0, 1}, {0, 17}, {0, 64}, {0, 65}, {63, 1}, {64, 64}, {100, 130}, {333, 63}}) {
+      SCOPED_TRACE(std::to_string(D) + ": " + std::to_string(first) + " + " + std::to_string(n));
+      const int n_kv_heads = 2, group = 3, n_q_heads = n_kv_heads * group;
+      const KvShape shape{1, n_kv_heads, D};
+      auto reserved = KvPages::reserve(shape, size_t(first + n + 15) / 16 + 2);
+      ASSERT_TRUE(reserved.ok());
+      KvPages& pages = reserved.value();
+      std::vector<PageId> table(pages.n_pages());
+      std::iota(table.begin(), table.end(), PageId{0});
+      std::shuffle(table.begin(), table.end(), random_);
+      const size_t elements = pages.n_pages() * shape.page_elements();
+      const std::vector<float> kv = normal(2 * elements);
+      for (size_t i = 0; i < 2 * elements; ++i) pages.k(0)[i] = f16_from_f32(kv[i]);
+      const size_t row = size_t(n_q_heads) * D;
+      std::vector<float> q = normal(size_t(n) * row);
+      std::vector<f16> q_half;
+      for (float& x : q) {
+        q_half.push_back(f16_from_f32(x));
+        x = f32_from_f16(q_half.back());
+      }
+      const DeviceBuffer d_kv = upload(std::vector<f16>(pages.k(0), pages.k(0) + 2 * elements));
+      const DeviceBuffer d_q = upload(q_half), d_table = upload(table);
+      const DeviceBuffer d_out = room(q.size() * 2);
+      PrefillAttentionParams p;
+      p.n = n;
+      p.head_dim = D;
+      p.n_q_heads = n_q_heads;
+      p.n_kv_heads = n_kv_heads;
+      p.first_position = first;
+      p.q = d_q.as<__half>();
+      p.k = d_kv.as<__half>();
+      p.v = p.k + elements;
+      p.pages = d_table.as<uint32_t>();
+      p.out = d_out.as<__half>();
+      ASSERT_EQ(launch_prefill_attention(p, stream_), cudaSuccess);
+      const auto got = download<f16>(d_out, q.size());
+      const KvLayer layer{pages.k(0), pages.v(0), table.data(), n_kv_heads, D};
+      std::vector<float> expected(q.size());
+      for (int h = 0; h < n_kv_heads; ++h) {
+        reference::prefill_attend(layer, h, q.data(), row, group, first, 0, n, expected.data(), row);
+      }
+      for (size_t i = 0; i < q.size(); ++i) {
+        ASSERT_NEAR(f32_from_f16(got[i]), expected[i], 3e-3) << "at " << i;  // f16 weights
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace scholia::test
