@@ -20,6 +20,7 @@ import { probeModel } from "./engine/probeModel.ts";
 import { calibrate } from "./kv/calibrate.ts";
 import { findModel, isDownloaded, modelPath } from "./models/catalog.ts";
 import { fetchModel } from "./models/fetchModel.ts";
+import { ggufTensors, type TensorSize } from "./models/ggufTensors.ts";
 import { blockSizes } from "./models/headProfile.ts";
 import { headTable } from "./models/headTable.ts";
 import { listModels } from "./models/listModels.ts";
@@ -123,6 +124,13 @@ export function createHost(
   const sample = async (doing: "idle" | "prefill" | "decode") => {
     const held = await room.memory();
     if (held !== null) timeline.add(held.report, doing);
+  };
+
+  let known: { path: string; tensors: TensorSize[] | null } | null = null;
+  /** Of the model that is open; its file does not change while it is. */
+  const tensorsOf = async (path: string) => {
+    if (known?.path !== path) known = { path, tensors: await ggufTensors(path).catch(() => null) };
+    return known.tensors;
   };
 
   const queue = new PrefillQueue(
@@ -311,7 +319,11 @@ export function createHost(
     },
     "chat.export": async ({ chatId, format }) => exportChat(library.chats.get(chatId), format),
 
-    "memory.map": async () => memoryMap(await room.memory(), timeline.list()),
+    "memory.map": async () => {
+      const held = await room.memory();
+      const tensors = held === null ? null : await tensorsOf(held.engine.model.path);
+      return memoryMap(held, tensors, timeline.list());
+    },
     "rates.list": async () => library.rates.list(),
     "settings.get": async () => library.settings.get(),
     "settings.set": async (changes) => {

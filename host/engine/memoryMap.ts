@@ -2,6 +2,7 @@
 import { freemem } from "node:os";
 import type { MemoryMap, MemoryNode, MemorySample } from "../../contract/memory.ts";
 import { thisMachine } from "../models/defaultModel.ts";
+import type { TensorSize } from "../models/ggufTensors.ts";
 import type { Engine, MemoryReport, ModelInfo } from "./engine.ts";
 
 const samplesKept = 600;
@@ -29,15 +30,17 @@ export class MemoryTimeline {
   }
 }
 
-/** @param engine the one that is open, with what it holds; null: none */
+/** @param engine the one that is open, with what it holds; null: none
+ * @param tensors of its model's file; null: not known */
 export function memoryMap(
-  engine: { engine: Engine; report: MemoryReport } | null,
+  engine: { engine: Pick<Engine, "model" | "device">; report: MemoryReport } | null,
+  tensors: TensorSize[] | null,
   timeline: MemorySample[],
 ): MemoryMap {
   const residentBytes = process.memoryUsage.rss();
   const { memoryBytes } = thisMachine();
   const free = freemem();
-  const own = engine === null ? [] : engineNodes(engine.engine.model, engine.report);
+  const own = engine === null ? [] : engineNodes(engine.engine.model, engine.report, tensors);
   const counted = own.reduce((sum, { bytes }) => sum + bytes, 0);
   const host = Math.max(0, residentBytes - counted);
   const children: MemoryNode[] = [
@@ -65,13 +68,40 @@ export function memoryMap(
   };
 }
 
-function engineNodes(model: ModelInfo, report: MemoryReport): MemoryNode[] {
+function engineNodes(
+  model: ModelInfo,
+  report: MemoryReport,
+  tensors: TensorSize[] | null,
+): MemoryNode[] {
   return [
-    { name: "Weights", kind: "weights", bytes: report.weightsBytes },
+    weightsNode(report.weightsBytes, tensors ?? []),
     { ...group("Keys and values", kvNodes(model, report.kvBytes)), kind: "kv" },
     { name: "Digests", kind: "digests", bytes: report.digestBytes },
     { name: "Workspace", kind: "workspace", bytes: report.workspaceBytes },
   ];
+}
+
+/** The weights as the file has them, by layer, and what the engine holds beside that: norms as floats,
+ * padding, matrices that are held twice. Where the engine holds less than the file has, only the sum is
+ * known. */
+export function weightsNode(bytes: number, tensors: TensorSize[]): MemoryNode {
+  const inFile = tensors.reduce((sum, tensor) => sum + tensor.bytes, 0);
+  if (tensors.length === 0 || inFile > bytes) return { name: "Weights", kind: "weights", bytes };
+  const groups = new Map<string, MemoryNode[]>();
+  for (const tensor of tensors) {
+    const [, layer, rest] = /^blk\.(\d+)\.(.*)$/.exec(tensor.name) ?? [];
+    const group = layer === undefined ? "Embeddings and output" : `layer ${layer}`;
+    const name = (rest ?? tensor.name).replace(/\.weight$/, "");
+    const node: MemoryNode = { name, kind: "weights", bytes: tensor.bytes };
+    groups.set(group, [...(groups.get(group) ?? []), node]);
+  }
+  const children = [...groups]
+    .map(([name, nodes]): MemoryNode => ({ ...group(name, nodes), kind: "weights" }))
+    .sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
+  if (bytes > inFile) {
+    children.push({ name: "Padding and conversion", kind: "weights", bytes: bytes - inFile });
+  }
+  return { ...group("Weights", children), kind: "weights" };
 }
 
 /** Every KV page holds the same tokens of all heads, so each head has an equal part. */

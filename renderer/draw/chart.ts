@@ -9,6 +9,8 @@ export interface Series {
   points: readonly Point[];
   /** Draws a dot at each point: for few, measured values. */
   dots?: boolean;
+  /** Draws no line: for values that are not steps of one course. */
+  isLoose?: boolean;
 }
 
 export interface ChartStyle {
@@ -41,7 +43,7 @@ export function chartScale(
   const xs = points.map((point) => point.x);
   const least = { x: axes.x.least ?? 0, y: 0 };
   const most = {
-    x: axes.x.most ?? Math.max(least.x + 1e-9, ...xs),
+    x: axes.x.most ?? roundUp(Math.max(least.x + 1e-9, ...xs)),
     y: axes.y.most ?? roundUp(Math.max(1e-9, ...points.map((point) => point.y))),
   };
   const plot = {
@@ -75,7 +77,7 @@ export function drawChart(
   drawGrid(surface, scale, axes, style);
   for (const line of series) {
     const pixels = line.points.map(scale.toPixel);
-    if (pixels.length > 1) surface.line(pixels, line.colour, 1.75);
+    if (pixels.length > 1 && !line.isLoose) surface.line(pixels, line.colour, 1.75);
     if (line.dots || pixels.length === 1)
       for (const { x, y } of pixels)
         surface.fill({ x: x - 3, y: y - 3, width: 6, height: 6 }, line.colour);

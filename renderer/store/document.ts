@@ -154,8 +154,9 @@ export function createDocumentSlice({ get, set, link }: Slice): DocumentSlice {
     goTo: (page, within = 0) => goTo({ page, within }),
     showCitation({ page, start, end, boxes }, pages) {
       const detail = get().document?.detail ?? null;
-      if (detail === null || start === null || end === null) return;
-      const from = placeInDocument(detail, pages, start);
+      if (start === null || end === null) return;
+      // While the document is being opened, the page and its boxes are enough.
+      const from = detail === null ? start : placeInDocument(detail, pages, start);
       const at = page ?? (from === null ? null : pageOfCharacter(detail, from));
       if (at === null || from === null) return;
       set({

@@ -82,10 +82,23 @@ export function CitationCard({ citation }: { citation: Citation }) {
     <>
       <blockquote className={styles.cardQuote}>{citation.quote}</blockquote>
       <p className={citation.verified ? styles.cardSource : styles.cardMissing}>
-        {citation.page !== null && <strong>{t("citation.page", { page: citation.page })}</strong>}
+        {citation.page !== null && <PageName page={citation.page} />}
         {howFound(citation)}
       </p>
     </>
+  );
+}
+
+/** A page by its place in the file, and its printed number where that is another. */
+export function PageName({ page }: { page: number }) {
+  const label = useApp(
+    (app) => app.document?.detail?.pages.find(({ number }) => number === page)?.label,
+  );
+  const isSame = label === undefined || label === `${page}`;
+  return (
+    <strong>
+      {isSame ? t("citation.page", { page }) : t("citation.labelledPage", { page, label })}
+    </strong>
   );
 }
 

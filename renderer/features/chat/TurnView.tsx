@@ -19,6 +19,7 @@ import {
   howFound,
   type NumberedCitation,
   numberCitations,
+  PageName,
 } from "./Citations.tsx";
 import styles from "./chat.module.css";
 import { Markdown } from "./Markdown.tsx";
@@ -169,7 +170,7 @@ function Passage({ numbered, turn }: { numbered: NumberedCitation; turn: CitedTu
       <div>
         <p className={styles.cardQuote}>{citation.quote}</p>
         <p className={citation.verified ? styles.cardSource : styles.cardMissing}>
-          {citation.page !== null && <strong>{t("citation.page", { page: citation.page })}</strong>}
+          {citation.page !== null && <PageName page={citation.page} />}
           {howFound(citation)}
         </p>
       </div>

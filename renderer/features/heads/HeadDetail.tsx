@@ -1,6 +1,6 @@
 import { useRef } from "react";
 import type { HeadCurves, HeadTable } from "../../../contract/heads.ts";
-import { drawChart } from "../../draw/chart.ts";
+import { drawChart, roundUp } from "../../draw/chart.ts";
 import { blockColour, viridis } from "../../draw/colour.ts";
 import { resample, shade } from "../../draw/readMap.ts";
 import type { Surface } from "../../draw/surface.ts";
@@ -85,6 +85,11 @@ function History({ head, width }: { head: number; width: number }) {
   const colours = useColours();
   const draw = (surface: Surface) => {
     const history = traces.historyOf(head);
+    if (history.length === 0) {
+      const at = { x: 0, y: chartHeight / 2 };
+      surface.text(t("heads.noAnswer"), at, { colour: colours.inkSoft, size: 12 });
+      return;
+    }
     const first = Math.max(0, traces.steps - history.length);
     drawChart(
       surface,
@@ -97,7 +102,7 @@ function History({ head, width }: { head: number; width: number }) {
       ],
       {
         x: { label: t("heads.step"), least: first + 1, most: Math.max(first + 2, traces.steps) },
-        y: { label: t("heads.metrics.blocksRead") },
+        y: { label: t("heads.metrics.blocksRead"), most: roundUp(Math.max(1, ...history)) },
       },
       width,
       chartHeight,

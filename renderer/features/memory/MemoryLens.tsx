@@ -8,6 +8,7 @@ import { useApp } from "../../store/app.ts";
 import { t } from "../../strings/index.ts";
 import { Button, IconButton } from "../../ui/Button.tsx";
 import { Canvas } from "../../ui/Canvas.tsx";
+import { Choice } from "../../ui/Choice.tsx";
 import { ErrorNote } from "../../ui/ErrorNote.tsx";
 import { Remedies } from "../../ui/Remedies.tsx";
 import { useColours } from "../../ui/useColours.ts";
@@ -46,10 +47,12 @@ export function MemoryLens() {
 }
 
 function Memory({ memory }: { memory: MemoryMap }) {
+  const [scope, setScope] = useState<Scope>("engine");
   const [path, setPath] = useState<readonly string[]>([]);
   const [asTable, setAsTable] = useState(false);
   const [pointed, setPointed] = useState<readonly string[] | null>(null);
-  const root = nodeAt(memory.root, path) ?? memory.root;
+  const whole = scope === "engine" ? engineOnly(memory.root) : memory.root;
+  const root = nodeAt(whole, path) ?? whole;
   const shown = pointed === null ? null : nodeAt(root, pointed);
   return (
     <div className={styles.memory}>
@@ -60,7 +63,19 @@ function Memory({ memory }: { memory: MemoryMap }) {
           disabled={path.length === 0}
           onClick={() => setPath(path.slice(0, -1))}
         />
-        <strong>{[memory.root.name, ...path].join(" ▸ ")}</strong>
+        <Choice
+          label={t("memory.scope")}
+          value={scope}
+          choices={[
+            { value: "engine", label: t("memory.engine") },
+            { value: "machine", label: t("memory.machine") },
+          ]}
+          onChange={(next) => {
+            setScope(next);
+            setPath([]);
+          }}
+        />
+        <strong>{path.join(" ▸ ")}</strong>
         <span>{formatBytes(root.bytes)}</span>
         <span className={lens.barText} aria-live="off">
           {shown === null || pointed === null
@@ -80,7 +95,9 @@ function Memory({ memory }: { memory: MemoryMap }) {
           onClick={() => setAsTable(!asTable)}
         />
       </div>
-      {asTable ? (
+      {root.bytes === 0 ? (
+        <p className={lens.message}>{t("memory.nothing")}</p>
+      ) : asTable ? (
         <MemoryTable root={root} onOpen={(name) => setPath([...path, name])} />
       ) : (
         <Treemap
@@ -95,6 +112,16 @@ function Memory({ memory }: { memory: MemoryMap }) {
       <MemoryTimeline timeline={memory.timeline} />
     </div>
   );
+}
+
+type Scope = "engine" | "machine";
+
+/** Without the rest of the machine, beside which the engine would be a line. */
+function engineOnly(root: MemoryNode): MemoryNode {
+  const children = (root.children ?? []).filter(
+    ({ kind }) => kind !== "free" && kind !== "process",
+  );
+  return { ...root, children, bytes: children.reduce((sum, { bytes }) => sum + bytes, 0) };
 }
 
 function nodeAt(root: MemoryNode, path: readonly string[]): MemoryNode | null {

@@ -68,6 +68,7 @@ function RateChart({
     name: t(`timing.kinds.${kind}`),
     colour: colourOf[kind],
     dots: true,
+    isLoose: true,
     points: rates
       .filter(({ what }) => what === kind)
       .map(({ depth, tokensPerSecond }) => ({ x: depth, y: tokensPerSecond }))
