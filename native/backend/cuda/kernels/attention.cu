@@ -18,6 +18,7 @@ constexpr int kGroupTokens = 2048;  // of a digest group
 constexpr int kTileBlocks = 16;     // kv_blocks that a warp scores at once
 constexpr int kBins = 256;          // 8 bits of a key
 constexpr int kRounds = 4;
+constexpr int kPagesForPart = 16;   // that a CTA of a dense step reads at least, if there are so many
 constexpr float kLog2e = 1.4426950408889634F;
 constexpr float kNone = -INFINITY;
 static_assert(kBins == kThreads);
@@ -774,11 +775,11 @@ __device__ void merge_team(const AttentionParams& p, const Team& team, Shared<D>
 // The CTAs of a head without a team to merge in: each leaves its state in global memory, and the one
 // that comes last merges them all, in order.
 template <int D>
-__device__ void merge_parts(const AttentionParams& p, const AttentionLaunch& how,
-                            Shared<D>& shared, int kv_head, int part) {
+__device__ void merge_parts(const AttentionParams& p, int parts, int max_parts, Shared<D>& shared,
+                            int kv_head, int part) {
   const int n_out = p.group * D, thread = int(threadIdx.x);
   const size_t stride = size_t(n_out) + 2 * p.group;
-  float* states = p.part_states + size_t(kv_head) * how.parts * stride;
+  float* states = p.part_states + size_t(kv_head) * max_parts * stride;
   float* mine = states + part * stride;
   __syncthreads();
   for (int i = thread; i < n_out; i += kThreads) mine[i] = shared.raw[i / D][i % D];
@@ -793,7 +794,7 @@ __device__ void merge_parts(const AttentionParams& p, const AttentionLaunch& how
     __threadfence();
   }
   __syncthreads();
-  if (shared.found[0] != how.parts - 1) return;
+  if (shared.found[0] != parts - 1) return;
   if (thread == 0) p.parts_done[kv_head] = 0;  // for the next layer
   for (int i = thread; i < n_out; i += kThreads) {
     const int g = i / D;
@@ -802,9 +803,9 @@ __device__ void merge_parts(const AttentionParams& p, const AttentionLaunch& how
       return __ldcg(reinterpret_cast<const float2*>(states + other * stride + n_out) + g);
     };
 #pragma unroll 8
-    for (int other = 0; other < how.parts; ++other) top = fmaxf(top, state_of(other).x);
+    for (int other = 0; other < parts; ++other) top = fmaxf(top, state_of(other).x);
 #pragma unroll 8
-    for (int other = 0; other < how.parts; ++other) {
+    for (int other = 0; other < parts; ++other) {
       const float2 state = state_of(other);
       const float weight = state_weight(state, top);
       sum += weight * state.y;
@@ -838,6 +839,9 @@ __global__ void __launch_bounds__(kThreads, 2)
   const int n_tokens = *p.n_tokens;
   const HeadStep head = p.heads[head_idx];
   const PageList pages(head, n_tokens);
+  // Of a short context fewer parts have enough to do; the others leave.
+  const int parts = min(how.parts, max(1, pages.n_pages / kPagesForPart));
+  if (part >= parts) return;
   const bool selects = head.n_selected < head.first_local_block - head.sink_blocks;
   const int n_tiles = (head.first_local_block + kTileBlocks - 1) / kTileBlocks;
   const int first_tile = first_place(n_tiles, team.rank, team.size);
@@ -853,7 +857,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     }
   }
   for (int round = 0; round < kRounds; ++round) shared.bins[round][thread] = 0;
-  const int cta = part * team.size + team.rank, n_ctas = how.parts * team.size;  // of the head
+  const int cta = part * team.size + team.rank, n_ctas = parts * team.size;  // of the head
   const int first_page = first_place(pages.n_pages, cta, n_ctas);
   const int end_page = first_place(pages.n_pages, cta + 1, n_ctas);
   const auto page_of = [&](int place) {
@@ -911,8 +915,8 @@ __global__ void __launch_bounds__(kThreads, 2)
                          pages.n_pages - 1 - first_page, n_last, trace_state);
   let_next_start();
   merge_warps(team, shared, p.group);
-  if (how.parts > 1) {
-    merge_parts(p, how, shared, kv_head, part);
+  if (parts > 1) {
+    merge_parts(p, parts, how.parts, shared, kv_head, part);
     return;
   }
   team.sync();
@@ -985,7 +989,10 @@ AttentionLaunch launch_for(int team, int parts, int head_dim, int group, int max
   AttentionLaunch how;
   how.team = team;
   how.parts = parts;
-  how.max_pages_per_cta = (units(units(max_tokens, kPageTokens), team * parts) + 1 + 3) & ~3;
+  // With fewer parts a CTA has less than twice what it has at least.
+  const int longest = std::max(units(units(max_tokens, kPageTokens), team * parts) + 1,
+                               2 * kPagesForPart);
+  how.max_pages_per_cta = (longest + 3) & ~3;
   how.max_blocks_per_cta =
       selects ? (units(units(max_tokens, kPageTokens * kTileBlocks), team) + 1) * kTileBlocks : 0;
   const auto offset = head_dim == 64 ? scores_offset<64> : scores_offset<128>;
@@ -1003,7 +1010,8 @@ bool choose_attention(int head_dim, int n_kv_heads, int group, int max_tokens, i
   if (kernel == nullptr || group > kMaxGroup) return false;
   int device = 0;
   cudaGetDevice(&device);
-  const int parts = std::max(1, n_sms / n_kv_heads);
+  // Two to a multiprocessor: more bytes on the way.
+  const int parts = std::max(1, 2 * n_sms / n_kv_heads);
   *dense = launch_for(1, parts, head_dim, group, max_tokens, false);
   for (const int team : {16, 8, 4, 2, 1}) {
     *selecting = launch_for(team, 1, head_dim, group, max_tokens, true);

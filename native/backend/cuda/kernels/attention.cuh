@@ -4,8 +4,8 @@
 // one KV head with its G query heads.
 //
 // Dense is the same without scoring: the list of KV pages to read is then all of them. A step in
-// which no head selects is launched as single CTAs, as many as the GPU has multiprocessors, which
-// merge through global memory. Everything is in a fixed order, so repeated runs give the same bits.
+// which no head selects is launched as single CTAs, two for each multiprocessor, which merge through
+// global memory. Everything is in a fixed order, so repeated runs give the same bits.
 #pragma once
 
 #include <cuda_fp16.h>

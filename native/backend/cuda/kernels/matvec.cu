@@ -250,16 +250,19 @@ class PairStream {
   }
 
   // Fetches the first pieces: weights are nobody's output, so this need not wait.
-  __device__ __forceinline__ void prime() { load(ahead_[0]); }
+  __device__ __forceinline__ void prime() {
+    load(ahead_[0]);
+    load(ahead_[1]);
+  }
 
   __device__ __forceinline__ void run(const Input& input) {
     float2 sum{0, 0};
     while (is_loaded_[0]) {
-      load(ahead_[1]);
       use(ahead_[0], input, sum);
-      if (!is_loaded_[1]) break;
       load(ahead_[0]);
+      if (!is_loaded_[1]) break;
       use(ahead_[1], input, sum);
+      load(ahead_[1]);
     }
   }
 
@@ -342,9 +345,9 @@ __global__ void __launch_bounds__(kThreads, 1)
   const int end = first_pair(n_first_pairs, blockIdx.x + 1);
   PairStream<kA> stream(p, 0, n_first, first, end);
   stream.prime();
-  let_next_start();
   wait_for_previous();
   prepare_input(p, n_cols, input, kRounded, kFloats);
+  let_next_start();
   stream.run(input);
   if constexpr (kA != kB) {
     PairStream<kB> other(p, n_first, p.n_parts, first_pair(n_other_pairs, blockIdx.x),
