@@ -145,7 +145,7 @@ describe("the window", () => {
     // A host that lived long is started again without being asked.
     const again = page.getByRole("button", { name: "Start again" }).first();
     await again.click({ timeout: 3000 }).catch(() => {});
-    await expect.poll(() => page.locator("#composer").isEnabled()).toBe(true);
+    await expect.poll(() => page.locator("#composer").isEnabled(), { timeout: 30_000 }).toBe(true);
     const another = "Whose boathouse is it?";
     await page.locator("#composer").fill(another);
     await page.keyboard.press("Enter");
