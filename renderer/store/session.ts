@@ -43,7 +43,7 @@ export function createSessionSlice({ get, set, link, shell }: Slice): SessionSli
     connect: () => void link.connect(),
     linkConnecting: () => set({ connection: "connecting" }),
     linkReady() {
-      set({ connection: "ready", lostError: null });
+      set({ connection: "ready", lostError: null, headsError: null, memoryError: null });
       void refresh();
     },
     linkLost(error, again) {

@@ -258,7 +258,6 @@ export const en = {
 
   context: {
     title: "The model's context",
-    label: "Context: {{used}} of {{total}} tokens",
     document: "Document",
     history: "Questions and earlier answers",
     answer: "Room for the answer",
@@ -416,6 +415,7 @@ export const en = {
     unit: "tokens/s",
     what: "What",
     when: "When",
+    numbers: "Rates as numbers",
     answer: "This answer",
     measured: "Measured on this machine",
     chartLabel:

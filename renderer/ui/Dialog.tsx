@@ -1,5 +1,5 @@
 import { X } from "lucide-react";
-import { type ReactNode, useEffect, useId, useRef } from "react";
+import { type ReactNode, useId, useLayoutEffect, useRef } from "react";
 import { t } from "../strings/index.ts";
 import { IconButton } from "./Button.tsx";
 import styles from "./ui.module.css";
@@ -18,7 +18,8 @@ interface DialogProps {
 export function Dialog({ title, onClose, children, size = "small", isBare = false }: DialogProps) {
   const dialog = useRef<HTMLDialogElement>(null);
   const titleId = useId();
-  useEffect(() => {
+  // Before the next key is pressed: it may be meant for the dialog.
+  useLayoutEffect(() => {
     const before = document.activeElement;
     dialog.current?.showModal();
     return () => {

@@ -21,15 +21,15 @@ export function ContextRing() {
   if (use === null) return null;
   const { shares, total } = use;
   const used = shares.reduce((sum, share) => sum + share.tokens, 0);
-  const label = t("context.label", { used: formatCount(used), total: formatCount(total) });
   return (
     <Popover.Root>
-      <Popover.Trigger className={styles.ring} aria-label={label} data-full={used / total >= 0.9}>
+      <Popover.Trigger className={styles.ring} data-full={used / total >= 0.9}>
         <svg width={20} height={20} viewBox="0 0 20 20" aria-hidden="true">
           <circle cx={10} cy={10} r={radius} className={styles.ringGround} />
           <Arcs shares={shares} total={total} />
         </svg>
         <span>
+          <span className="visuallyHidden">{t("context.title")}: </span>
           {formatCount(used)} / {formatCount(total)}
         </span>
       </Popover.Trigger>

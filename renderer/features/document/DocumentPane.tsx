@@ -99,7 +99,8 @@ function Toolbar({ detail }: { detail: DocumentDetail }) {
           icon={<Minus size={16} />}
           onClick={() => setZoom(zoom / 1.2)}
         />
-        <Button kind="quiet" onClick={() => setZoom(1)} aria-label={t("document.fit")}>
+        <Button kind="quiet" onClick={() => setZoom(1)}>
+          <span className="visuallyHidden">{t("document.fit")}: </span>
           {formatPercent(Math.round(zoom * 100) / 100)}
         </Button>
         <IconButton

@@ -182,7 +182,7 @@ function Treemap({
       </div>
       <div className={styles.groups}>
         {groups.map(({ name, kind, bytes }) => (
-          <Button key={name} kind="quiet" onClick={() => onOpen([name])}>
+          <Button key={`${kind}:${name}`} kind="quiet" onClick={() => onOpen([name])}>
             <i style={{ background: kindColour(kind) }} />
             {name} {formatBytes(bytes)}
           </Button>

@@ -44,12 +44,11 @@ export function ShortcutSettings() {
                   onCancel={() => setRecorded(null)}
                 />
               ) : (
-                <Button
-                  kind="quiet"
-                  aria-label={t("shortcuts.change", { command: t(`commands.${id}`) })}
-                  onClick={() => setRecorded(id)}
-                >
+                <Button kind="quiet" onClick={() => setRecorded(id)}>
                   {keys === null ? t("shortcuts.none") : <Keys keys={keys} />}
+                  <span className="visuallyHidden">
+                    {t("shortcuts.change", { command: t(`commands.${id}`) })}
+                  </span>
                 </Button>
               )}
               <IconButton

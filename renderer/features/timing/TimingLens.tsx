@@ -6,6 +6,7 @@ import { formatAgo, formatCount, formatRate } from "../../format.ts";
 import { useApp } from "../../store/app.ts";
 import { t } from "../../strings/index.ts";
 import { Canvas } from "../../ui/Canvas.tsx";
+import { ScrollRegion } from "../../ui/ScrollRegion.tsx";
 import { useColours } from "../../ui/useColours.ts";
 import { useSize } from "../../ui/useSize.ts";
 import { certificateRows } from "../chat/Certificate.tsx";
@@ -35,10 +36,10 @@ export function TimingLens() {
           <RateChart rates={rates} kinds={["prefill"]} title={t("timing.prefill")} />
         </div>
       )}
-      <div className={styles.side}>
+      <ScrollRegion className={styles.side} label={t("timing.numbers")}>
         <AnswerNumbers />
         <RateTable rates={rates} />
-      </div>
+      </ScrollRegion>
     </div>
   );
 }
