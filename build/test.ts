@@ -16,6 +16,7 @@ import { setUp } from "./setUp.ts";
 import { show } from "./show.ts";
 import { checked, type Outcome, runAsProgram, runStages, type Stage } from "./stage.ts";
 import {
+  browser,
   cmake,
   compiler,
   electronLibraries,
@@ -31,7 +32,7 @@ import {
 /** The two models that tests run on. */
 const testModels = ["smollm2-135m", "qwen2.5-coder-0.5b"];
 
-const neededTools = [compiler, git, pip, googleTest, xvfb, ...electronLibraries];
+const neededTools = [compiler, git, pip, googleTest, browser, xvfb, ...electronLibraries];
 
 async function setUpTests(): Promise<void> {
   await installTools([...neededTools, cmake, ninja]);

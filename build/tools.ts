@@ -38,6 +38,14 @@ export const pip: Tool = {
   isHere: () => findProgram("pip3", "pip") !== undefined,
   debianPackage: "python3-pip",
 };
+/** For tests of the window. */
+export const browser: Tool = program(
+  "Chromium",
+  "chromium",
+  "chromium",
+  "chromium-browser",
+  "google-chrome",
+);
 /** A screen in memory, for tests of the desktop app. */
 export const xvfb: Tool = program("Xvfb", "xvfb", "Xvfb");
 const systemLibrary = (file: string, debianPackage: string): Tool => ({
