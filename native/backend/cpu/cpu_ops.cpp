@@ -5,28 +5,10 @@
 #include <cstring>
 
 #include "backend/cpu/cpu_ops_table.h"
+#include "backend/cpu/processor.h"
 
 namespace scholia {
 namespace {
-
-bool processor_has_avx2() {
-#if defined(__x86_64__) && defined(__GNUC__)
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-         __builtin_cpu_supports("f16c");
-#else
-  return false;
-#endif
-}
-
-bool processor_has_avx512() {
-#if defined(__x86_64__) && defined(__GNUC__)
-  return processor_has_avx2() && __builtin_cpu_supports("avx512f") &&
-         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-         __builtin_cpu_supports("avx512vl");
-#else
-  return false;
-#endif
-}
 
 // Best first.
 const CpuOpsTable* find_table(const char* name) {
