@@ -41,7 +41,7 @@ export function DiagnosticsPanel() {
       ) : (
         <ul className={styles.checks}>
           {checks.map((line) => (
-            <Check key={line.name} line={line} />
+            <Check key={`${line.name}: ${line.detail}`} line={line} />
           ))}
         </ul>
       )}
