@@ -15,6 +15,7 @@ const moduleMembers: Record<keyof NativeAddon, true> = {
   inspectModel: true,
   errorCodes: true,
   version: true,
+  cudaSupport: true,
   Engine: true,
 };
 const engineMembers: Record<keyof NativeEngine, true> = {
