@@ -107,6 +107,25 @@ TEST_F(KvMemoryTest, ALostDeviceIsSaidAndNoFileIsBlamed) {
   EXPECT_FALSE(far->pages().host_copy(far->view(sequence)).ok() && far->view(sequence).n_tokens > 0);
 }
 
+TEST_F(KvMemoryTest, LineageChangesWithEverythingButAppending) {
+  const auto cache = make_far_cache(100);
+  Expected expected;
+  const SequenceId sequence = cache->create_sequence();
+  const uint64_t lineage = cache->lineage(sequence);
+  ASSERT_TRUE(prefill(*cache, sequence, expected, text(100)).status.ok());
+  ASSERT_TRUE(generate(*cache, sequence, expected, {.generated = true}, text(5)).ok());
+  EXPECT_EQ(cache->lineage(sequence), lineage);
+  const SequenceId fork = cache->fork(sequence).value();
+  EXPECT_NE(cache->lineage(fork), lineage);
+  EXPECT_EQ(cache->lineage(sequence), lineage);
+  ASSERT_EQ(cache->truncate(sequence, 200).value(), 105);  // nothing to cut
+  EXPECT_EQ(cache->lineage(sequence), lineage);
+  ASSERT_EQ(cache->truncate(sequence, 102).value(), 102);
+  EXPECT_NE(cache->lineage(sequence), lineage);
+  EXPECT_NE(cache->lineage(sequence), cache->lineage(fork));
+  EXPECT_NE(cache->lineage(cache->create_sequence()), lineage);
+}
+
 TEST_F(KvMemoryTest, ACopyForTheHostIsInTheViewsOrder) {
   const auto far = make_far_cache(100);
   Expected expected;
