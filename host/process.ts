@@ -6,6 +6,7 @@ import type { Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { connect, type HostClient } from "../contract/client.ts";
 import type { ErrorValue } from "../contract/errors.ts";
+import { hostLost } from "../contract/hostLost.ts";
 import type { Port } from "../contract/wire.ts";
 import { childProcessPort } from "./channel.ts";
 import { splitPort } from "./lanes.ts";
@@ -114,13 +115,5 @@ function exitError(
     signal === "SIGKILL"
       ? " The system may have run out of memory: a smaller model or fewer pages need less."
       : "";
-  const tail = lastLines
-    .slice(-8)
-    .map((line) => `\n  | ${line}`)
-    .join("");
-  const said = tail === "" ? "" : ` Its last lines:${tail}`;
-  return {
-    code: "engine_lost",
-    message: `The host process ${how}.${hint} What was saved is kept; start again to go on.${said}`,
-  };
+  return hostLost(how, lastLines, hint);
 }

@@ -5,6 +5,7 @@ import type { Readable } from "node:stream";
 import { MessageChannelMain, type MessagePortMain, utilityProcess } from "electron";
 import { connect } from "../../contract/client.ts";
 import type { ErrorValue } from "../../contract/errors.ts";
+import { hostLost } from "../../contract/hostLost.ts";
 import type { Port } from "../../contract/wire.ts";
 import type { KeptHost } from "../../host/keeper.ts";
 import { startHost } from "../../host/process.ts";
@@ -78,7 +79,10 @@ export function startUtilityHost(options: DesktopHostOptions): DesktopHost {
   });
   const exited = new Promise<ErrorValue | null>((resolve) => {
     child.once("exit", (code) => {
-      const error = closing && code === 0 ? null : (lastWords ?? exitError(code, lastLines));
+      const error =
+        closing && code === 0
+          ? null
+          : (lastWords ?? hostLost(`ended with code ${code}`, lastLines));
       client.fail(error ?? { code: "engine_lost", message: "The host was closed." });
       resolve(error);
     });
@@ -120,16 +124,4 @@ function drain(stream: NodeJS.ReadableStream | null, keep: (line: string) => voi
     "line",
     keep,
   );
-}
-
-function exitError(code: number, lastLines: string[]): ErrorValue {
-  const tail = lastLines
-    .slice(-8)
-    .map((line) => `\n  | ${line}`)
-    .join("");
-  const said = tail === "" ? "" : ` Its last lines:${tail}`;
-  return {
-    code: "engine_lost",
-    message: `The host process ended with code ${code}. What was saved is kept; start it again to go on.${said}`,
-  };
 }

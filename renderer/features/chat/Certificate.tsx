@@ -21,14 +21,7 @@ export function Certificate({ answer, onTiming }: { answer: Answer; onTiming(): 
         <CoverageSign coverage={coverage} />
         <span>{coverageLine(coverage)}</span>
       </summary>
-      <dl className={styles.numbers}>
-        {certificateRows(answer).map(([name, value]) => (
-          <div key={name}>
-            <dt>{name}</dt>
-            <dd>{value}</dd>
-          </div>
-        ))}
-      </dl>
+      <AnswerNumbers answer={answer} />
       {answer.notices.map((notice) => (
         <p key={notice} className={styles.notice}>
           {notice}
@@ -67,8 +60,21 @@ export function coverageLine(coverage: Coverage): string {
 const modeLine = ({ budgetTokens }: Coverage): string =>
   budgetTokens === null ? t("mode.dense") : t("mode.sparse", { budget: formatCount(budgetTokens) });
 
-/** Name and value of each number of an answer. */
-export function certificateRows({ coverage, timing, memory, model }: Answer): [string, string][] {
+/** The numbers of an answer, each with its name. */
+export function AnswerNumbers({ answer }: { answer: Answer }) {
+  return (
+    <dl className={styles.numbers}>
+      {certificateRows(answer).map(([name, value]) => (
+        <div key={name}>
+          <dt>{name}</dt>
+          <dd>{value}</dd>
+        </div>
+      ))}
+    </dl>
+  );
+}
+
+function certificateRows({ coverage, timing, memory, model }: Answer): [string, string][] {
   const bytes = coverage.kvBytesPerToken + coverage.digestBytesPerToken;
   const rows: [string, string][] = [
     [t("certificate.model"), `${model.name} · ${model.device}`],

@@ -4,7 +4,7 @@ import { useApp } from "../../store/app.ts";
 import { counterpartOf } from "../../store/branches.ts";
 import { t } from "../../strings/index.ts";
 import { Button } from "../../ui/Button.tsx";
-import { certificateRows } from "../chat/Certificate.tsx";
+import { AnswerNumbers } from "../chat/Certificate.tsx";
 import lens from "../lens/lens.module.css";
 import styles from "./compare.module.css";
 import { firstDifference } from "./divergence.ts";
@@ -45,14 +45,9 @@ function Column({ turn, at }: { turn: Turn; at: number }) {
         {at < text.length && <mark>{text.slice(at)}</mark>}
       </p>
       {answer !== null && (
-        <dl className={styles.numbers}>
-          {certificateRows(answer).map(([name, value]) => (
-            <div key={name}>
-              <dt>{name}</dt>
-              <dd>{value}</dd>
-            </div>
-          ))}
-        </dl>
+        <div className={styles.numbers}>
+          <AnswerNumbers answer={answer} />
+        </div>
       )}
     </section>
   );

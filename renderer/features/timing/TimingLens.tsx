@@ -9,7 +9,7 @@ import { Canvas } from "../../ui/Canvas.tsx";
 import { ScrollRegion } from "../../ui/ScrollRegion.tsx";
 import { useColours } from "../../ui/useColours.ts";
 import { useSize } from "../../ui/useSize.ts";
-import { certificateRows } from "../chat/Certificate.tsx";
+import { AnswerNumbers } from "../chat/Certificate.tsx";
 import lens from "../lens/lens.module.css";
 import styles from "./timing.module.css";
 
@@ -37,7 +37,7 @@ export function TimingLens() {
         </div>
       )}
       <ScrollRegion className={styles.side} label={t("timing.numbers")}>
-        <AnswerNumbers />
+        <FocusedAnswer />
         <RateTable rates={rates} />
       </ScrollRegion>
     </div>
@@ -113,7 +113,7 @@ function RateChart({
 }
 
 /** The numbers of the answer that is looked at. */
-function AnswerNumbers() {
+function FocusedAnswer() {
   const answer = useApp(
     (app) => app.chat?.tree.find(({ id }) => id === app.focus?.turnId)?.answer ?? null,
   );
@@ -121,14 +121,7 @@ function AnswerNumbers() {
   return (
     <section aria-label={t("timing.answer")}>
       <h3>{t("timing.answer")}</h3>
-      <dl className={styles.numbers}>
-        {certificateRows(answer).map(([name, value]) => (
-          <div key={name}>
-            <dt>{name}</dt>
-            <dd>{value}</dd>
-          </div>
-        ))}
-      </dl>
+      <AnswerNumbers answer={answer} />
     </section>
   );
 }
