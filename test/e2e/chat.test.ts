@@ -84,10 +84,10 @@ describe("scholia chat", () => {
   });
 
   test("on a terminal: Ctrl+C stops the answer, then the chat goes on until Ctrl+D", async () => {
-    const command = [process.execPath, entry, "chat", file, ...small, "--max-tokens", "2000"].join(
-      " ",
-    );
-    // `script` (util-linux) gives the command line a terminal of its own.
+    const scholia = [process.execPath, entry, "chat", file, ...small, "--max-tokens", "2000"];
+    // `script` (util-linux) gives the command line a terminal of its own. A shell in between would
+    // die of the Ctrl+C that the command line survives, and report that.
+    const command = `exec ${scholia.map((word) => `'${word}'`).join(" ")}`;
     const child = spawn("script", ["-qec", command, "/dev/null"], {
       env: { ...process.env, SCHOLIA_DATA: place.data, TERM: "xterm" },
     });
