@@ -9,6 +9,9 @@ export const documentIdSchema = z.string().regex(/^[0-9a-f]{64}$/);
 /** Pages as `--pages` takes them: "1-20,25" or "30-". */
 export const pageRangeSchema = z.string().min(1).max(1000);
 
+/** The file of the sample document. */
+export const sampleName = "How Scholia reads.md";
+
 export type DocumentKind = "pdf" | "markdown" | "text";
 
 /** What could be got from a page:

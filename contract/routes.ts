@@ -87,6 +87,10 @@ export const requestInputs = {
   "documents.list": z.strictObject({}),
   /** A file enters the library, or is found to be there. */
   "documents.add": z.strictObject({ path: z.string().min(1).max(4096) }),
+  /** A text that has no file, pasted, say. */
+  "documents.addText": z.strictObject({ text: z.string().regex(/\S/).max(2_000_000) }),
+  /** The sample document enters the library. */
+  "documents.addSample": z.strictObject({}),
   /** Takes it out of the list, and its KV from the disk. Chats are kept: adding the file again brings
    * them back. */
   "documents.remove": z.strictObject({ documentId: documentIdSchema }),
@@ -247,6 +251,8 @@ export interface RequestOutputs {
   "heads.curves": HeadCurves | null;
   "documents.list": DocumentEntry[];
   "documents.add": DocumentEntry;
+  "documents.addText": DocumentEntry;
+  "documents.addSample": DocumentEntry;
   "documents.remove": null;
   "documents.rename": DocumentEntry;
   "document.page": PageText;

@@ -1,6 +1,5 @@
 /** What answers each route. */
 import { rm, stat } from "node:fs/promises";
-import { join, sep } from "node:path";
 import { ScholiaError } from "../contract/errors.ts";
 import type { CheckLine, RequestInput } from "../contract/routes.ts";
 import type { HostEvent } from "../contract/wire.ts";
@@ -30,6 +29,7 @@ import { PrefillQueue, pagesReadSoFar } from "./prefill/queue.ts";
 import { PrefillRates } from "./prefill/rateRecorder.ts";
 import { OpenDocuments, read, titleOf } from "./prefill/readDocument.ts";
 import { chooseProfile, EngineRoom } from "./residentEngine.ts";
+import { keepSample, keepText, removeCopy } from "./store/copies.ts";
 import type { Library } from "./store/library.ts";
 import { QueueRows } from "./store/queue.ts";
 
@@ -70,6 +70,12 @@ export function createHost(
   const announce = (event: HostEvent) => server().announce(event);
   const changed = (what: Extract<HostEvent, { kind: "changed" }>["what"], id?: string) =>
     announce({ kind: "changed", what, ...(id === undefined ? {} : { id }) });
+
+  const addDocument = async (path: string) => {
+    const entry = await library.documents.add(path);
+    changed("documents", entry.id);
+    return entry;
+  };
 
   /** Finds, parses and remembers a document, by path or by its name in the library. */
   const openDocument = async (
@@ -227,18 +233,14 @@ export function createHost(
     },
 
     "documents.list": () => library.documents.list(),
-    "documents.add": async ({ path }) => {
-      const entry = await library.documents.add(path);
-      changed("documents", entry.id);
-      return entry;
-    },
+    "documents.add": ({ path }) => addDocument(path),
+    "documents.addText": async ({ text }) => addDocument(await keepText(dataDir, text)),
+    "documents.addSample": async () => addDocument(await keepSample(dataDir)),
     "documents.remove": async ({ documentId }) => {
       for (const item of queue.list()) if (item.documentId === documentId) queue.cancel(item.id);
       const { path } = await library.documents.get(documentId);
       await library.documents.remove(documentId);
-      // A copy that a browser sent is ours; a file of the person's is not.
-      const copies = join(dataDir, "uploads", documentId);
-      if (path.startsWith(copies + sep)) await rm(copies, { recursive: true, force: true });
+      await removeCopy(dataDir, documentId, path);
       changed("documents", documentId);
       changed("reads");
       return null;

@@ -9,6 +9,7 @@ import { Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { ScholiaError } from "../contract/errors.ts";
 import { defaultLimits } from "../host/document/parser.ts";
+import { copiesDir, fileName } from "../host/store/copies.ts";
 
 /** @returns where the file lies now
  * @throws ScholiaError `document_too_large`, `document_empty`, `disk_full` */
@@ -17,7 +18,7 @@ export async function receiveDocument(
   name: string,
   dataDir: string,
 ): Promise<string> {
-  const folder = join(dataDir, "uploads");
+  const folder = copiesDir(dataDir);
   const unfinished = join(folder, `${randomUUID()}.unfinished`);
   await mkdir(folder, { recursive: true });
   const hash = createHash("sha256");
@@ -53,16 +54,4 @@ function tooLarge(name: string): ScholiaError {
     "document_too_large",
     `${name} has more than ${most} MB, the most that Scholia reads. Split it and open a part.`,
   );
-}
-
-/** A name that leads nowhere else and that every file system takes. */
-export function fileName(given: string): string {
-  const last = given.split(/[/\\]/).at(-1) ?? "";
-  const plain = last
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is taken out
-    .replace(/[\u0000-\u001f<>:"|?*]/g, "_")
-    .replace(/^\.+/, "_")
-    .trim();
-  const [stem = "", ending = ""] = /^(.*?)(\.[A-Za-z0-9]{1,10})?$/s.exec(plain)?.slice(1) ?? [];
-  return `${[...stem].slice(0, 80).join("") || "document"}${ending}`;
 }

@@ -1,10 +1,11 @@
 import type { DocumentEntry, ReadEntry, ReadStore } from "../../contract/documents.ts";
 import type { Result } from "../../contract/errors.ts";
 import type { QueueItem } from "../../contract/queue.ts";
-import type { RequestInput } from "../../contract/routes.ts";
 import type { AddedDocuments } from "../../contract/shell.ts";
 import { t } from "../strings/index.ts";
 import type { App, Slice } from "./app.ts";
+import { engineChoice } from "./engine.ts";
+import { modelInUse } from "./models.ts";
 import { pagesInRange } from "./pages.ts";
 import { saidError } from "./saidError.ts";
 
@@ -22,12 +23,17 @@ export interface LibrarySlice {
   setQueue(items: QueueItem[]): void;
   chooseFiles(): Promise<void>;
   addFiles(files: File[]): Promise<void>;
+  /** A pasted text becomes a document of its own. */
+  addText(text: string): Promise<void>;
+  /** Adds the sample document, opens it, and reads it if there is a model. */
+  openSample(): Promise<void>;
   /** Shows the first of new documents and says which files were refused. */
   takeAdded(documents: AddedDocuments): void;
   renameDocument(documentId: string, title: string): Promise<void>;
   removeDocument(documentId: string): Promise<void>;
   locateDocument(documentId: string): Promise<void>;
-  startReading(input: RequestInput<"queue.add">): Promise<boolean>;
+  /** @param pages as `--pages` takes them; empty: all */
+  startReading(documentId: string, pages: string): Promise<boolean>;
   changeQueue(action: QueueAction, id: string): Promise<void>;
   pinRead(key: string, pinned: boolean): Promise<void>;
   removeRead(key: string): Promise<void>;
@@ -69,6 +75,22 @@ export function createLibrarySlice({ get, set, link, shell }: Slice): LibrarySli
     },
     chooseFiles: () => adding(1, () => shell.call("documents.choose", {})),
     addFiles: (files) => adding(files.length, () => shell.addFiles(files)),
+    async addText(text) {
+      const result = await link.request("documents.addText", { text });
+      if (!result.ok) return saidError(get(), result.error);
+      get().say({ text: t("library.pasted", { title: result.value.title }) });
+      get().takeAdded({ added: [result.value], refused: [] });
+    },
+    async openSample() {
+      const result = await link.request("documents.addSample", {});
+      if (!result.ok) return saidError(get(), result.error);
+      await refreshDocuments();
+      void get().openDocument(result.value.id);
+      const { models, settings } = get();
+      // It is short: whoever tries it wants to ask. Without a model the window says how to get one.
+      if (modelInUse(models, settings.model)?.state === "ready" && wholeRead(result.value) === null)
+        void get().startReading(result.value.id, "");
+    },
     takeAdded({ added, refused }) {
       for (const { name, error } of refused)
         get().say({ text: t("library.refused", { name }), error });
@@ -94,7 +116,16 @@ export function createLibrarySlice({ get, set, link, shell }: Slice): LibrarySli
       await refreshDocuments();
       void get().openDocument(documentId);
     },
-    startReading: (input) => change(link.request("queue.add", input), refreshQueue),
+    startReading(documentId, pages) {
+      const { settings } = get();
+      const input = {
+        documentId,
+        ...(pages === "" ? {} : { pages }),
+        ...engineChoice(settings),
+        maxTokens: settings.maxTokens,
+      };
+      return change(link.request("queue.add", input), refreshQueue);
+    },
     async changeQueue(action, id) {
       await change(link.request(`queue.${action}`, { id }), refreshQueue);
     },

@@ -73,6 +73,7 @@ export const en = {
     adding_other: "Taking in {{count}} files …",
     empty: "No documents yet. Drop one anywhere in this window.",
     drop: "Drop documents to add them",
+    pasted: "The pasted text is long: it is a document of its own now, “{{title}}”.",
     refused: "“{{name}}” was not added.",
     menu: "More about “{{title}}”",
     pages_one: "1 page",
@@ -101,6 +102,8 @@ export const en = {
     lead: "Scholia reads all of it once and keeps what it read. Every answer is made from the whole text and shows the page of each passage it rests on. Nothing leaves this machine.",
     drop: "Drop a document here, or choose one",
     kinds: "PDF, Markdown or plain text",
+    sample: "Try the sample",
+    sampleWhy: "Nothing at hand? A short document about Scholia is read in some seconds.",
     step1: "Add a document. Scholia counts its tokens and says what reading will take.",
     step2: "Read it once. You can pause, quit and go on later, and ask about the part read so far.",
     step3: "Ask. Click a number in the answer to see the passage on its page.",
@@ -246,6 +249,11 @@ export const en = {
     about: "What is this document about?",
     terms: "Which terms does it define, and what do they mean?",
     rules: "What does it ask the reader to do?",
+    sample: {
+      blocks: "Which block sizes are there?",
+      notFound: "What does it mean when a citation says “not found”?",
+      power: "What is kept when the power fails during a read?",
+    },
   },
 
   mode: {

@@ -77,6 +77,7 @@ function QuestionField({ disabled, onAsk }: { disabled: boolean; onAsk(): void }
   const draft = useApp((app) => app.draft);
   const setDraft = useApp((app) => app.setDraft);
   const about = useApp((app) => app.about);
+  const addText = useApp((app) => app.addText);
   useEffect(() => growWith(field.current), []);
   // biome-ignore lint/correctness/useExhaustiveDependencies: the height follows the text
   useEffect(() => fitHeight(field.current), [draft]);
@@ -93,6 +94,12 @@ function QuestionField({ disabled, onAsk }: { disabled: boolean; onAsk(): void }
       aria-label={t("composer.label")}
       placeholder={t(disabled ? "composer.noDocument" : "composer.placeholder")}
       onChange={(event) => setDraft(event.target.value)}
+      onPaste={(event) => {
+        const text = event.clipboardData.getData("text/plain");
+        if (text.length <= longestPaste) return;
+        event.preventDefault();
+        void addText(text);
+      }}
       onKeyDown={(event) => {
         // While letters are being composed, Enter accepts them.
         if (event.key !== "Enter" || event.shiftKey || event.nativeEvent.isComposing) return;
@@ -102,6 +109,9 @@ function QuestionField({ disabled, onAsk }: { disabled: boolean; onAsk(): void }
     />
   );
 }
+
+/** Characters: what is longer is nothing to ask but something to ask about. */
+const longestPaste = 6000;
 
 const tallest = 220;
 

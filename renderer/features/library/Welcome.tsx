@@ -1,4 +1,5 @@
-import { FileUp } from "lucide-react";
+import { BookOpen, FileUp } from "lucide-react";
+import { sampleName } from "../../../contract/documents.ts";
 import { formatBytes } from "../../format.ts";
 import { useApp } from "../../store/app.ts";
 import { modelInUse } from "../../store/models.ts";
@@ -21,6 +22,7 @@ export function Welcome() {
         <strong>{t("welcome.drop")}</strong>
         <span>{t("welcome.kinds")}</span>
       </button>
+      <SampleOffer />
       <ol className={styles.steps}>
         <li>{t("welcome.step1")}</li>
         <li>{t("welcome.step2")}</li>
@@ -28,6 +30,21 @@ export function Welcome() {
       </ol>
       <FirstModel />
     </div>
+  );
+}
+
+/** For those who have no document at hand; once it is in the library it is found there. */
+function SampleOffer() {
+  const isThere = useApp((app) => app.documents?.some(({ name }) => name === sampleName) ?? false);
+  const open = useApp((app) => app.openSample);
+  if (isThere) return null;
+  return (
+    <p className={styles.sample}>
+      {t("welcome.sampleWhy")}
+      <Button icon={<BookOpen size={15} />} onClick={() => void open()}>
+        {t("welcome.sample")}
+      </Button>
+    </p>
   );
 }
 

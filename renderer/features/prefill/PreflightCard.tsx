@@ -2,7 +2,6 @@ import { type ReactNode, useEffect } from "react";
 import type { Preflight } from "../../../contract/documents.ts";
 import { formatBytes, formatCount, formatDuration, formatRate } from "../../format.ts";
 import { useApp, useAppStore } from "../../store/app.ts";
-import { engineChoice } from "../../store/engine.ts";
 import { queueItemOf, wholeRead } from "../../store/library.ts";
 import type { PreflightState } from "../../store/preflight.ts";
 import { t } from "../../strings/index.ts";
@@ -198,21 +197,12 @@ function ReadButton({ value }: { value: Preflight }) {
   const pages = useApp((app) => app.pagesToRead);
   const { setPagesToRead, countPreflight, startReading } = store.getState();
   const isCounted = useApp((app) => app.preflight?.pages === pages.trim());
-  const read = () => {
-    const { settings } = store.getState();
-    void startReading({
-      documentId: value.document.id,
-      ...(pages.trim() === "" ? {} : { pages: pages.trim() }),
-      ...engineChoice(settings),
-      maxTokens: settings.maxTokens,
-    });
-  };
   return (
     <form
       className={styles.start}
       onSubmit={(event) => {
         event.preventDefault();
-        if (isCounted && value.fits) read();
+        if (isCounted && value.fits) void startReading(value.document.id, pages.trim());
         else void countPreflight();
       }}
     >

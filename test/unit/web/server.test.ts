@@ -13,8 +13,8 @@ import { closeCodes } from "../../../contract/shell.ts";
 import type { Port } from "../../../contract/wire.ts";
 import { HostKeeper } from "../../../host/keeper.ts";
 import { type HostProcess, startHost } from "../../../host/process.ts";
+import { fileName } from "../../../host/store/copies.ts";
 import { startWebServer, type WebServer } from "../../../web/server.ts";
-import { fileName } from "../../../web/upload.ts";
 
 let folder: string;
 let dataDir: string;
