@@ -10,6 +10,12 @@ import type { Port } from "./wire.ts";
 /** A file path from a drop; only the preload script can name one. */
 const pathSchema = z.string().min(1).max(4096);
 
+export const windowContents = ["all", "lens"] as const;
+export type WindowContent = (typeof windowContents)[number];
+
+/** What of the window's address says that it shows the lens alone. */
+export const lensHash = "#lens";
+
 export const shellInputs = {
   "shell.state": z.strictObject({}),
   /** The native dialog; the chosen files enter the library. */
@@ -28,7 +34,8 @@ export const shellInputs = {
   "host.restart": z.strictObject({}),
   /** Electron only: the main process answers with a port that bears this name. */
   "host.connect": z.strictObject({ name: z.string().min(1).max(64) }),
-  "window.open": z.strictObject({}),
+  /** `lens`: a window that shows the lens alone and follows what is asked in the others. */
+  "window.open": z.strictObject({ shows: z.enum(windowContents) }),
   "theme.set": z.strictObject({ theme: z.enum(themes) }),
 } as const;
 

@@ -16,11 +16,13 @@ import {
 import { type Result, ScholiaError, toErrorValue } from "../../contract/errors.ts";
 import {
   type AddedDocuments,
+  lensHash,
   type ShellAction,
   type ShellEvent,
   type ShellOutputs,
   type ShellParsed,
   shellInputs,
+  type WindowContent,
 } from "../../contract/shell.ts";
 import { HostKeeper } from "../../host/keeper.ts";
 import { dataDir } from "../../host/store/dataDir.ts";
@@ -80,7 +82,11 @@ function main(): void {
     secureSession(session.defaultSession);
     serveWindow(session.defaultSession, join(__dirname, "..", "renderer"));
     handleCalls(handlersOf(keeper));
-    setMenu(sendCommand, () => sendCommand("document.open"), openWindow);
+    setMenu(
+      sendCommand,
+      () => sendCommand("document.open"),
+      () => openWindow(),
+    );
     opened.open(filesOf(process.argv, process.cwd()));
     await applyTheme(keeper);
     openWindow();
@@ -112,7 +118,7 @@ function keepHost(): HostKeeper<DesktopHost> {
 
 // Windows
 
-function openWindow(): void {
+function openWindow(shows: WindowContent = "all"): void {
   const { options, isMaximized } = rememberedWindow();
   const window = new BrowserWindow({
     ...options,
@@ -126,7 +132,7 @@ function openWindow(): void {
   if (isMaximized) window.maximize();
   rememberWindow(window);
   window.once("ready-to-show", () => window.show());
-  void window.loadURL(`${origin}/`);
+  void window.loadURL(`${origin}/${shows === "lens" ? lensHash : ""}`);
 }
 
 function showWindow(): void {
@@ -253,8 +259,8 @@ function handlersOf(keeper: HostKeeper<DesktopHost>): Handlers {
       window.webContents.postMessage("scholia-port", name, [port]);
       return null;
     },
-    "window.open": () => {
-      openWindow();
+    "window.open": ({ shows }) => {
+      openWindow(shows);
       return null;
     },
     "theme.set": ({ theme }) => {

@@ -4,6 +4,7 @@ import type { ErrorValue, Result } from "../../contract/errors.ts";
 import {
   type AddedDocuments,
   closeCodes,
+  lensHash,
   type Shell,
   type ShellAction,
   type ShellEvent,
@@ -75,8 +76,10 @@ const actions: Actions = {
   },
   "host.restart": () => ask<null>(webPaths.restart, { method: "POST" }),
   "host.connect": async () => notHere("A browser talks to the host over its WebSocket."),
-  "window.open": async () => {
-    window.open(location.href, "_blank", "noopener");
+  "window.open": async ({ shows }) => {
+    const address = new URL(location.href);
+    address.hash = shows === "lens" ? lensHash : "";
+    window.open(address, "_blank", "noopener");
     return { ok: true, value: null };
   },
   "theme.set": async () => ({ ok: true, value: null }),

@@ -167,6 +167,16 @@ export function createChatSlice({ get, set, link }: Slice): ChatSlice {
     void watch(link.attach<Answer>(turn.runId), writingOf(turn.runId, chat.id, turn));
   };
 
+  /** Shows a chat that was asked in elsewhere, whatever its document. */
+  const follow = async (chatId: string) => {
+    const result = await link.request("chat.get", { chatId });
+    if (!result.ok) return;
+    const { documentId } = result.value;
+    if (get().document?.id === documentId) return get().openChat(chatId);
+    // Its latest chat is this one.
+    await get().openDocument(documentId);
+  };
+
   const loadReadMap = async (turnId: string) => {
     if (get().readMaps[turnId] !== undefined) return;
     const result = await link.request("chat.readMap", { turnId });
@@ -237,7 +247,9 @@ export function createChatSlice({ get, set, link }: Slice): ChatSlice {
       set({ chats: [] });
     },
     joinRun(chatId) {
-      if (get().chat?.id === chatId && watched === null) void loadChat(chatId, true);
+      if (watched !== null) return;
+      if (get().chat?.id === chatId) void loadChat(chatId, true);
+      else if (get().isLensWindow) void follow(chatId);
     },
     setDraft: (draft) => set({ draft }),
     askAbout: (words) => set({ about: words, narrowPane: words === null ? "document" : "chat" }),

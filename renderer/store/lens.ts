@@ -1,11 +1,14 @@
 import type { ErrorValue } from "../../contract/errors.ts";
 import type { HeadCurves, HeadTable } from "../../contract/heads.ts";
 import type { MeasuredRate, MemoryMap } from "../../contract/memory.ts";
+import { lensHash } from "../../contract/shell.ts";
 import type { Slice } from "./app.ts";
 import { engineChoice } from "./engine.ts";
 
 /** What the machine does: heads, memory, timing, answers compared. */
 export interface LensSlice {
+  /** Whether this window is the lens and nothing else. */
+  isLensWindow: boolean;
   lensOpen: boolean;
   lensFull: boolean;
   lensTab: LensTab;
@@ -25,6 +28,8 @@ export interface LensSlice {
   toggleLens(): void;
   showLens(tab: LensTab): void;
   toggleLensFull(): void;
+  /** Moves the lens out of the drawer into a window of its own. */
+  detachLens(): void;
   setMetric(metric: HeadMetric): void;
   pinHead(head: number | null): void;
   toggleTable(): void;
@@ -51,9 +56,11 @@ export const headMetrics = [
 export type HeadMetric = (typeof headMetrics)[number];
 
 export function createLensSlice({ get, set, link }: Slice): LensSlice {
+  const isLensWindow = window.location.hash === lensHash;
   return {
-    lensOpen: false,
-    lensFull: false,
+    isLensWindow,
+    lensOpen: isLensWindow,
+    lensFull: isLensWindow,
     lensTab: "heads",
     metric: "blockTokens",
     pinnedHead: null,
@@ -66,11 +73,16 @@ export function createLensSlice({ get, set, link }: Slice): LensSlice {
     rates: null,
     compared: null,
     toggleLens() {
+      if (isLensWindow) return;
       const lensOpen = !get().lensOpen;
       set({ lensOpen, lensFull: false, narrowPane: lensOpen ? "lens" : "chat" });
     },
     showLens: (lensTab) => set({ lensTab, lensOpen: true, narrowPane: "lens" }),
     toggleLensFull: () => set(({ lensFull }) => ({ lensFull: !lensFull })),
+    detachLens() {
+      get().openWindow("lens");
+      set({ lensOpen: false, lensFull: false });
+    },
     setMetric: (metric) => set({ metric }),
     pinHead: (pinnedHead) => set({ pinnedHead }),
     toggleTable: () => set(({ asTable }) => ({ asTable: !asTable })),

@@ -1,5 +1,5 @@
 import type { ErrorValue } from "../../contract/errors.ts";
-import type { ShellState } from "../../contract/shell.ts";
+import type { ShellState, WindowContent } from "../../contract/shell.ts";
 import { t } from "../strings/index.ts";
 import type { Slice } from "./app.ts";
 import { saidError } from "./saidError.ts";
@@ -17,7 +17,7 @@ export interface SessionSlice {
   /** The host's last words, which the shell learns after the channel closed. */
   explainLoss(error: ErrorValue): void;
   openLink(url: string): void;
-  openWindow(): void;
+  openWindow(shows?: WindowContent): void;
   /** Offers a file to keep. */
   saveFile(name: string, content: string | Uint8Array<ArrayBuffer>): Promise<void>;
 }
@@ -59,6 +59,6 @@ export function createSessionSlice({ get, set, link, shell }: Slice): SessionSli
       if (!saved.ok) saidError(get(), saved.error);
       else if (saved.value !== null) get().say({ text: t("saved", { path: saved.value }) });
     },
-    openWindow: () => void shell.call("window.open", {}),
+    openWindow: (shows = "all") => void shell.call("window.open", { shows }),
   };
 }

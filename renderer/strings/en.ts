@@ -346,6 +346,7 @@ export const en = {
 
   lens: {
     title: "Lens",
+    detach: "In a window of its own",
     larger: "Fill the window",
     smaller: "Back to the drawer",
     close: "Close the lens",

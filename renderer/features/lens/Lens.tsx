@@ -1,4 +1,4 @@
-import { Maximize2, Minimize2, X } from "lucide-react";
+import { AppWindow, Maximize2, Minimize2, X } from "lucide-react";
 import { Tabs } from "radix-ui";
 import { useApp, useAppStore } from "../../store/app.ts";
 import { type LensTab, lensTabs } from "../../store/lens.ts";
@@ -21,8 +21,8 @@ const panels: Record<LensTab, () => React.ReactNode> = {
 export function Lens() {
   const store = useAppStore();
   const tab = useApp((app) => app.lensTab);
-  const isFull = useApp((app) => app.lensFull);
-  const { showLens, toggleLensFull, toggleLens } = store.getState();
+  const isLensWindow = useApp((app) => app.isLensWindow);
+  const { showLens } = store.getState();
   const Panel = panels[tab];
   return (
     <section className={styles.lens} aria-label={t("lens.title")}>
@@ -39,22 +39,35 @@ export function Lens() {
               </Tabs.Trigger>
             ))}
           </Tabs.List>
-          <IconButton
-            label={t(isFull ? "lens.smaller" : "lens.larger")}
-            icon={isFull ? <Minimize2 size={15} /> : <Maximize2 size={15} />}
-            onClick={toggleLensFull}
-          />
-          <IconButton
-            label={t("lens.close")}
-            keys="Ctrl+Shift+V"
-            icon={<X size={16} />}
-            onClick={toggleLens}
-          />
+          {!isLensWindow && <PlaceButtons />}
         </div>
         <Tabs.Content value={tab} className={styles.panel} tabIndex={-1}>
           <Panel />
         </Tabs.Content>
       </Tabs.Root>
     </section>
+  );
+}
+
+/** Where the lens stands: drawer, whole window, a window of its own. */
+function PlaceButtons() {
+  const store = useAppStore();
+  const isFull = useApp((app) => app.lensFull);
+  const { toggleLensFull, detachLens, toggleLens } = store.getState();
+  return (
+    <>
+      <IconButton label={t("lens.detach")} icon={<AppWindow size={15} />} onClick={detachLens} />
+      <IconButton
+        label={t(isFull ? "lens.smaller" : "lens.larger")}
+        icon={isFull ? <Minimize2 size={15} /> : <Maximize2 size={15} />}
+        onClick={toggleLensFull}
+      />
+      <IconButton
+        label={t("lens.close")}
+        keys="Ctrl+Shift+V"
+        icon={<X size={16} />}
+        onClick={toggleLens}
+      />
+    </>
   );
 }
