@@ -118,6 +118,8 @@ export function createLibrarySlice({ get, set, link, shell }: Slice): LibrarySli
     },
     startReading(documentId, pages) {
       const { settings } = get();
+      // What it would take is no question any more.
+      get().forgetPreflight();
       const input = {
         documentId,
         ...(pages === "" ? {} : { pages }),

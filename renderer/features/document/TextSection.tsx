@@ -1,9 +1,10 @@
-import { memo, useEffect, useRef } from "react";
+import { memo, useEffect, useMemo, useRef } from "react";
 import type { Page } from "../../../contract/documents.ts";
 import { useApp } from "../../store/app.ts";
 import { t } from "../../strings/index.ts";
 import styles from "./document.module.css";
-import { type MarkedRange, markedPieces } from "./markedPieces.ts";
+import { type DressedRange, dressMarkdown } from "./markdownDress.ts";
+import { type MarkedRange, markedPieces, type Piece } from "./markedPieces.ts";
 import { usePageText } from "./usePage.ts";
 
 interface TextSectionProps {
@@ -18,6 +19,12 @@ export const TextSection = memo(function TextSection({ page, width, zoom }: Text
   const ranges = useRanges(page);
   const section = useRef<HTMLElement>(null);
   const goal = useApp((app) => app.goal?.serial);
+  const isMarkdown = useApp(
+    ({ documents, document }) =>
+      documents?.find(({ id }) => id === document?.id)?.kind === "markdown",
+  );
+  const text = value?.text ?? "";
+  const dressed = useMemo(() => (isMarkdown ? dressMarkdown(text) : noDress), [text, isMarkdown]);
   const hasText = value !== null;
   // Where a passage stands in a section is known once its letters are there.
   // biome-ignore lint/correctness/useExhaustiveDependencies: each new goal is gone to once
@@ -34,22 +41,28 @@ export const TextSection = memo(function TextSection({ page, width, zoom }: Text
     >
       {error !== null && <p className={styles.sheetError}>{error.message}</p>}
       {value !== null &&
-        markedPieces(value.text, value.start, ranges).map(({ start, text, kind }) =>
-          kind === null ? (
-            text
-          ) : (
-            <mark
-              key={start}
-              className={styles[kind]}
-              data-current={kind === "found" ? undefined : "true"}
-            >
-              {text}
-            </mark>
-          ),
-        )}
+        markedPieces(value.text, value.start, ranges, dressed).map((piece) => (
+          <PieceView key={piece.start} piece={piece} />
+        ))}
     </section>
   );
 });
+
+function PieceView({ piece: { text, kind, dresses } }: { piece: Piece }) {
+  const dress = dresses.map((name) => styles[name]).join(" ");
+  if (kind !== null)
+    return (
+      <mark
+        className={`${styles[kind]} ${dress}`}
+        data-current={kind === "found" ? undefined : "true"}
+      >
+        {text}
+      </mark>
+    );
+  return dress === "" ? text : <span className={dress}>{text}</span>;
+}
+
+const noDress: DressedRange[] = [];
 
 function useRanges(page: Page): MarkedRange[] {
   const mark = useApp((app) => app.mark);

@@ -1,4 +1,5 @@
-/** Text cut where marks begin and end. */
+/** Text cut where marks and dresses begin and end. */
+import type { Dress, DressedRange } from "./markdownDress.ts";
 
 export type MarkKind = "found" | "foundNow" | "cited";
 
@@ -13,6 +14,8 @@ export interface Piece {
   start: number;
   text: string;
   kind: MarkKind | null;
+  /** The outer one first. */
+  dresses: Dress[];
 }
 
 /** Pieces that make up the text together; where marks overlap, the last one given counts.
@@ -20,16 +23,29 @@ export interface Piece {
 export function markedPieces(
   text: string,
   offset: number,
-  ranges: readonly MarkedRange[],
+  marks: readonly MarkedRange[],
+  dressed: readonly DressedRange[] = [],
 ): Piece[] {
-  const end = offset + text.length;
-  const cuts = new Set([offset, end]);
-  for (const range of ranges)
-    for (const cut of [range.start, range.end]) if (cut > offset && cut < end) cuts.add(cut);
+  const cuts = new Set([0, text.length]);
+  for (const { start, end } of [...marks.map((mark) => shifted(mark, -offset)), ...dressed])
+    for (const cut of [start, end]) if (cut > 0 && cut < text.length) cuts.add(cut);
   const places = [...cuts].sort((a, b) => a - b);
   return places.slice(0, -1).map((start, index) => ({
-    start,
-    text: text.slice(start - offset, places[index + 1]! - offset),
-    kind: ranges.findLast((range) => range.start <= start && range.end > start)?.kind ?? null,
+    start: offset + start,
+    text: text.slice(start, places[index + 1]),
+    kind: marks.findLast((mark) => covers(shifted(mark, -offset), start))?.kind ?? null,
+    dresses: dressed.filter((range) => covers(range, start)).map(({ dress }) => dress),
   }));
 }
+
+interface Range {
+  start: number;
+  end: number;
+}
+
+const covers = ({ start, end }: Range, place: number): boolean => start <= place && end > place;
+
+const shifted = ({ start, end }: Range, by: number): Range => ({
+  start: start + by,
+  end: end + by,
+});

@@ -220,7 +220,10 @@ function ReadButton({ value }: { value: Preflight }) {
         </Button>
       ) : value.fits ? (
         <Button kind="primary" type="submit">
-          {t("preflight.read", { tokens: formatCount(value.documentTokens - value.cachedTokens) })}
+          {t("preflight.read", {
+            // The few tokens around the document were read with it.
+            tokens: formatCount(Math.max(0, value.documentTokens - value.cachedTokens)),
+          })}
         </Button>
       ) : (
         value.fittingPages !== null && (

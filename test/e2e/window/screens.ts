@@ -25,6 +25,9 @@ const { values: options } = parseArgs({
 const size = { width: 1280, height: 800 };
 const patience = 900_000;
 
+const chat = (page: Page) => page.getByRole("region", { name: "Chat", exact: true });
+const certificates = (page: Page) => chat(page).getByText(/tokens · pages/);
+
 await setUpRenderer();
 await mkdir(options.out, { recursive: true });
 const kept = options.data;
@@ -86,9 +89,6 @@ async function picture(page: Page, name: string): Promise<void> {
   await page.emulateMedia({ colorScheme: "light" });
   process.stdout.write(`${name}\n`);
 }
-
-const chat = (page: Page) => page.getByRole("region", { name: "Chat", exact: true });
-const certificates = (page: Page) => chat(page).getByText(/tokens · pages/);
 
 async function firstRun(page: Page): Promise<void> {
   await page.getByRole("navigation", { name: "Library" }).waitFor();
