@@ -4,6 +4,7 @@ import "@fontsource-variable/source-serif-4/opsz.css";
 import "@fontsource-variable/source-serif-4/opsz-italic.css";
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
+import { lensHash } from "../contract/shell.ts";
 import { App } from "./App.tsx";
 import { shell } from "./shell/index.ts";
 import "./styles/tokens.css";
@@ -11,7 +12,7 @@ import "./styles/base.css";
 import { AppProvider, createApp } from "./store/app.ts";
 import { TipProvider } from "./ui/Tip.tsx";
 
-const store = createApp(shell);
+const store = createApp(shell, location.hash === lensHash ? "lens" : "all");
 store.getState().connect();
 
 createRoot(document.getElementById("root")!).render(

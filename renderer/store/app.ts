@@ -2,7 +2,7 @@
  * live beside it. */
 import { createContext, useContext } from "react";
 import { createStore, type StoreApi, useStore } from "zustand";
-import type { Shell, ShellEvent } from "../../contract/shell.ts";
+import type { Shell, ShellEvent, WindowContent } from "../../contract/shell.ts";
 import type { Changing, HostEvent } from "../../contract/wire.ts";
 import { createLink, type Link } from "../api/link.ts";
 import { type ChatSlice, createChatSlice } from "./chat.ts";
@@ -34,9 +34,10 @@ export interface Slice {
   set: (change: Partial<App> | ((app: App) => Partial<App>)) => void;
   link: Link;
   shell: Shell;
+  shows: WindowContent;
 }
 
-export function createApp(shell: Shell): AppStore {
+export function createApp(shell: Shell, shows: WindowContent = "all"): AppStore {
   const store = createStore<App>()((set, get) => {
     const link = createLink(shell, {
       onConnecting: () => get().linkConnecting(),
@@ -44,7 +45,7 @@ export function createApp(shell: Shell): AppStore {
       onLost: (error, again) => get().linkLost(error, again),
       onEvent: (event) => onHostEvent(get(), event),
     });
-    const slice: Slice = { get, set, link, shell };
+    const slice: Slice = { get, set, link, shell, shows };
     return {
       ...createSessionSlice(slice),
       ...createSettingsSlice(slice),

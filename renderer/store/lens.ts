@@ -1,7 +1,6 @@
 import type { ErrorValue } from "../../contract/errors.ts";
 import type { HeadCurves, HeadTable } from "../../contract/heads.ts";
 import type { MeasuredRate, MemoryMap } from "../../contract/memory.ts";
-import { lensHash } from "../../contract/shell.ts";
 import type { Slice } from "./app.ts";
 import { engineChoice } from "./engine.ts";
 
@@ -55,8 +54,8 @@ export const headMetrics = [
 ] as const;
 export type HeadMetric = (typeof headMetrics)[number];
 
-export function createLensSlice({ get, set, link }: Slice): LensSlice {
-  const isLensWindow = window.location.hash === lensHash;
+export function createLensSlice({ get, set, link, shows }: Slice): LensSlice {
+  const isLensWindow = shows === "lens";
   return {
     isLensWindow,
     lensOpen: isLensWindow,

@@ -41,7 +41,8 @@ export interface LibrarySlice {
 
 export type QueueAction = "pause" | "resume" | "cancel" | "first";
 
-export function createLibrarySlice({ get, set, link, shell }: Slice): LibrarySlice {
+export function createLibrarySlice(slice: Slice): LibrarySlice {
+  const { get, set, link, shell } = slice;
   const adding = async (count: number, add: () => Promise<Result<AddedDocuments>>) => {
     set((app) => ({ adding: app.adding + count }));
     const result = await add();
@@ -56,7 +57,7 @@ export function createLibrarySlice({ get, set, link, shell }: Slice): LibrarySli
     await Promise.all(refresh.map((list) => list()));
     return result.ok;
   };
-  const { refreshDocuments, refreshReads, refreshQueue } = lists({ get, set, link, shell });
+  const { refreshDocuments, refreshReads, refreshQueue } = lists(slice);
 
   return {
     documents: null,
