@@ -71,7 +71,7 @@ function TopBar({ isNarrow }: { isNarrow: boolean }) {
       <button type="button" className={styles.search} onClick={() => setPalette(true)}>
         <Search size={14} aria-hidden />
         <span>{t("palette.open")}</span>
-        <Keys keys="Ctrl+K" />
+        {!isNarrow && <Keys keys="Ctrl+K" />}
       </button>
       {!isNarrow && (
         <IconButton

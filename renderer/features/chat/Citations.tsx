@@ -38,9 +38,15 @@ export const CitedTurnContext = createContext<CitedTurn | null>(null);
 export function CitationMarks({ index }: { index: number }) {
   const turn = useContext(CitedTurnContext);
   if (turn === null) return null;
-  return turn.citations
-    .filter(({ citation }) => citation.sentence === index)
-    .map((numbered) => <CitationMark key={numbered.number} numbered={numbered} turn={turn} />);
+  const cited = turn.citations.filter(({ citation }) => citation.sentence === index);
+  if (cited.length === 0) return null;
+  return (
+    <span className={styles.cites}>
+      {cited.map((numbered) => (
+        <CitationMark key={numbered.number} numbered={numbered} turn={turn} />
+      ))}
+    </span>
+  );
 }
 
 export function CitationMark({

@@ -25,9 +25,11 @@ export function markSentences(text: string, sentences: readonly Sentence[]): str
   let at = 0;
   for (const [index, { end }] of sentences.entries()) {
     if (end < at || end > clean.length || firstIndex + index > lastIndex) continue;
-    marked += clean.slice(at, end);
-    at = end;
-    if (!isBrittle(clean, end)) marked += sign + String.fromCharCode(firstIndex + index);
+    // Right behind the last word: a mark after a space would begin the next line alone.
+    const words = clean.slice(at, end).trimEnd();
+    marked += words;
+    at += words.length;
+    if (!isBrittle(clean, at)) marked += sign + String.fromCharCode(firstIndex + index);
   }
   return marked + clean.slice(at);
 }

@@ -128,15 +128,16 @@ async function addFile(page: Page, name: string): Promise<void> {
 }
 
 async function answer(page: Page): Promise<void> {
-  await page.getByRole("button", { name: "New chat" }).first().click();
-  await page.locator("#composer").fill(options.question);
   await page.keyboard.press("Control+Shift+1");
-  await page.keyboard.press("Enter");
-  await page.getByText(/^Writing · /).waitFor();
+  await ask(page, "Explain in detail how an element is created, written, read and deleted.");
+  await page.getByText(/^Writing · \d\d/).waitFor();
   await page.getByLabel("What the colours show").selectOption("blocksRead");
   await picture(page, "05-writing");
-  await certificates(page).last().waitFor();
+  await page.keyboard.press("Escape");
+  await page.getByText("You stopped this answer.").waitFor();
   await page.keyboard.press("Control+Shift+V");
+  await ask(page, options.question);
+  await certificates(page).last().waitFor();
   const citation = page.getByRole("button", { name: /^Citation 1, page/ }).first();
   await citation.click();
   await page.locator("[class*=cited]").first().waitFor();
@@ -152,6 +153,12 @@ async function answer(page: Page): Promise<void> {
     .waitFor();
   await picture(page, "07-find");
   await page.keyboard.press("Escape");
+}
+
+async function ask(page: Page, question: string): Promise<void> {
+  await page.getByRole("button", { name: "New chat" }).first().click();
+  await page.locator("#composer").fill(question);
+  await page.keyboard.press("Enter");
 }
 
 async function lenses(page: Page): Promise<void> {
@@ -181,11 +188,12 @@ async function dialogs(page: Page): Promise<void> {
   for (const [i, tab] of tabs.entries()) {
     await tab.click();
     const name = (await tab.innerText()).toLowerCase().replaceAll(" ", "-");
+    await page.getByText("Checking …").waitFor({ state: "detached" });
     await picture(page, `${12 + i}-settings-${name}`);
   }
   await page.keyboard.press("Escape");
   await page.keyboard.press("Control+k");
-  await page.keyboard.type("lens");
+  await page.getByPlaceholder(/^A command/).fill("lens");
   await picture(page, "18-palette");
   await page.keyboard.press("Escape");
 }
