@@ -8,6 +8,9 @@ export type Device = (typeof devices)[number];
 export const themes = ["system", "light", "dark"] as const;
 export type Theme = (typeof themes)[number];
 
+export const textSizes = ["small", "usual", "large"] as const;
+export type TextSize = (typeof textSizes)[number];
+
 /** What a window remembers of itself (panes, shortcuts, the last document); the host only keeps it. */
 const windowStateSchema = z
   .record(z.string().max(100), z.json())
@@ -31,6 +34,10 @@ export const settingsSchema = z.strictObject({
   /** What KV on disk may take; null: no limit. */
   diskLimitBytes: z.number().int().min(0).nullable(),
   theme: z.enum(themes),
+  /** Of questions and answers. */
+  textSize: z.enum(textSizes),
+  /** Whether Enter sends the question; else Ctrl+Enter does, and Enter begins a line. */
+  enterSends: z.boolean(),
   window: windowStateSchema,
 });
 export type Settings = z.infer<typeof settingsSchema>;
@@ -46,5 +53,7 @@ export const defaultSettings: Settings = {
   maxTokens: 512,
   diskLimitBytes: 50e9,
   theme: "system",
+  textSize: "usual",
+  enterSends: true,
   window: {},
 };

@@ -28,6 +28,7 @@ export function App() {
   const isNarrow = useNarrow();
   useKeys(store);
   useTheme();
+  useTextSize();
   const isDropping = useDrop(store);
   const isFull = useApp((app) => app.lensFull && app.lensOpen);
   const isKnown = useApp((app) => app.settingsKnown);
@@ -253,6 +254,13 @@ function useTheme(): void {
     query.addEventListener("change", show);
     return () => query.removeEventListener("change", show);
   }, [theme]);
+}
+
+function useTextSize(): void {
+  const textSize = useApp((app) => app.settings.textSize);
+  useEffect(() => {
+    document.documentElement.dataset.text = textSize;
+  }, [textSize]);
 }
 
 function useKeys(store: AppStore): void {

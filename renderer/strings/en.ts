@@ -469,6 +469,12 @@ export const en = {
     theme: "Theme",
     themeHint: "Warm paper, or a dark reading room.",
     themes: { system: "As the system", light: "Light", dark: "Dark" },
+    textSize: "Text of answers",
+    textSizeHint: "The pages of the document have a size of their own: Ctrl+= and Ctrl+-.",
+    textSizes: { small: "Small", usual: "Usual", large: "Large" },
+    enter: "Enter",
+    enterHint: "The other one is Shift+Enter for a new line, or Ctrl+Enter to ask.",
+    enters: { sends: "Asks", breaks: "New line" },
   },
 
   models: {

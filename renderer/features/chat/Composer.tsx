@@ -78,6 +78,7 @@ function QuestionField({ disabled, onAsk }: { disabled: boolean; onAsk(): void }
   const setDraft = useApp((app) => app.setDraft);
   const about = useApp((app) => app.about);
   const addText = useApp((app) => app.addText);
+  const enterSends = useApp((app) => app.settings.enterSends);
   useEffect(() => growWith(field.current), []);
   // biome-ignore lint/correctness/useExhaustiveDependencies: the height follows the text
   useEffect(() => fitHeight(field.current), [draft]);
@@ -103,6 +104,7 @@ function QuestionField({ disabled, onAsk }: { disabled: boolean; onAsk(): void }
       onKeyDown={(event) => {
         // While letters are being composed, Enter accepts them.
         if (event.key !== "Enter" || event.shiftKey || event.nativeEvent.isComposing) return;
+        if (!enterSends && !event.ctrlKey && !event.metaKey) return;
         event.preventDefault();
         onAsk();
       }}
