@@ -1,7 +1,7 @@
 /** What every command needs: a host, a terminal, and an orderly end on Ctrl+C. */
 import { mkdir } from "node:fs/promises";
 import type { HostClient, Run } from "../contract/client.ts";
-import { type ErrorValue, type Result, ScholiaError } from "../contract/errors.ts";
+import { type ErrorCode, type ErrorValue, type Result, ScholiaError } from "../contract/errors.ts";
 import type { RunFrame } from "../contract/stream.ts";
 import { type HostProcess, startHost } from "../host/process.ts";
 import { dataDir, type EngineOptions } from "./options.ts";
@@ -117,6 +117,13 @@ function stopOnInterrupt(
   };
 }
 
+/** How a command line does what an error's message advises. */
+const hints: Partial<Record<ErrorCode, string>> = {
+  context_exceeded: "See --pages, --max-tokens and --model; scholia models list",
+  model_not_found: "See scholia models list, scholia models get ID, --model FILE.gguf",
+  profile_mismatch: "See scholia calibrate, --profile uniform",
+};
+
 /** Says an error in its own words, with `--json` also as the one value on standard output, and gives
  * the exit code. */
 export function report(terminal: Terminal, error: unknown, json = false): number {
@@ -133,5 +140,7 @@ export function report(terminal: Terminal, error: unknown, json = false): number
     return exitCodes.interrupted;
   }
   terminal.err(`error (${value.code}): ${value.message}\n`);
+  const hint = hints[value.code];
+  if (hint !== undefined) terminal.err(`${hint}\n`);
   return value.code === "usage" ? exitCodes.usage : exitCodes.error;
 }

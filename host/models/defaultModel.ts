@@ -85,7 +85,7 @@ function nothingFits({ memoryBytes }: Machine, unreachable: boolean): ScholiaErr
   return new ScholiaError(
     "model_not_found",
     unreachable
-      ? "The models that fit this machine come from a hub that cannot be reached from here: check the network, or name a GGUF file with --model."
-      : `No model of the catalog fits this machine's ${gigabytes} GB of memory with a long document: name a GGUF file with --model.`,
+      ? "The models that fit this machine come from a hub that cannot be reached from here: check the network, or take a GGUF file of your own."
+      : `No model of the catalog fits this machine's ${gigabytes} GB of memory with a long document: take a GGUF file of your own.`,
   );
 }

@@ -150,7 +150,7 @@ export async function loadHeadProfile(path: string): Promise<HeadProfile> {
 /** @throws ScholiaError `profile_mismatch` when the profile was made for another model. */
 export function checkProfileFits(profile: HeadProfile, model: ModelShape): void {
   const { layers, kvHeads, headDim, fingerprint, name } = profile.model;
-  const remedy = "Calibrate this model (scholia calibrate) or use --profile uniform.";
+  const remedy = "Calibrate this model, or take the uniform profile.";
   if (layers !== model.layers || kvHeads !== model.kvHeads || headDim !== model.headDim) {
     const made = `${layers} layers × ${kvHeads} KV heads of ${headDim}`;
     const has = `${model.layers} × ${model.kvHeads} of ${model.headDim}`;

@@ -49,7 +49,7 @@ async function catalogFile(model: Model, options: ModelFileOptions): Promise<str
   if (!options.fetch) {
     throw new ScholiaError(
       "model_not_found",
-      `${model.name} is not here yet: scholia models get ${model.id}.`,
+      `${model.name} (${model.id}) is not here yet. Fetch it first.`,
     );
   }
   const { onProgress, signal } = options;

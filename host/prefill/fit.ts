@@ -23,7 +23,6 @@ export function checkFit(demand: Demand): void {
   const needed =
     demand.documentTokens + demand.aroundTokens + demand.questionTokens + demand.answerTokens;
   if (needed <= demand.contextTokens) return;
-  const count = (tokens: number) => tokens.toLocaleString("en");
   const question = demand.turns > 0 ? "the question with the chat before it" : "the question";
   throw new ScholiaError(
     "context_exceeded",
@@ -33,14 +32,16 @@ export function checkFit(demand: Demand): void {
   );
 }
 
+const count = (tokens: number): string => tokens.toLocaleString("en");
+
 function remedies(demand: Demand, needed: number): string[] {
   const remedies: string[] = [];
   if (demand.turns > 0) remedies.push("start a new chat");
   const shorter = demand.contextTokens - (needed - demand.answerTokens);
-  if (shorter >= 64) remedies.push(`give the answer less room (--max-tokens ${shorter})`);
+  if (shorter >= 64) remedies.push(`give the answer less room (${count(shorter)} tokens fit)`);
   const pages = firstPagesWithin(demand);
-  if (pages !== null) remedies.push(`read a part (--pages ${pages} fits)`);
-  remedies.push("take a model with a longer context (scholia models list)");
+  if (pages !== null) remedies.push(`read a part (pages ${pages} fit)`);
+  remedies.push("take a model with a longer context");
   const [first, ...rest] = remedies;
   return [`${first![0]!.toUpperCase()}${first!.slice(1)}`, ...rest];
 }

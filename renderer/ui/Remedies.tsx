@@ -40,6 +40,13 @@ const choosePages: Remedy = {
   },
 };
 
+const removeDocument: Remedy = {
+  label: t("library.remove"),
+  run: (app) => {
+    if (app.document !== null) void app.removeDocument(app.document.id);
+  },
+};
+
 function remediesOf(code: ErrorCode): Remedy[] {
   switch (code) {
     case "engine_lost":
@@ -60,7 +67,15 @@ function remediesOf(code: ErrorCode): Remedy[] {
     case "profile_broken":
       return [chooseModel];
     case "document_not_found":
-      return [locate];
+      return [locate, removeDocument];
+    case "document_binary":
+    case "document_broken":
+    case "document_empty":
+    case "document_encrypted":
+    case "document_no_text":
+    case "document_too_large":
+    case "document_unsupported":
+      return [removeDocument];
     case "document_timeout":
     case "read_broken":
       return [reopen];

@@ -75,7 +75,7 @@ describe("documents", () => {
       /error \(context_exceeded\): The document has [\d,]+ tokens, the question \d+/,
     );
     expect(message).toContain("context holds 8,192");
-    const fitting = /--pages (\d+-\d+) fits/.exec(message)?.[1];
+    const fitting = /pages (\d+-\d+) fit/.exec(message)?.[1];
     expect(fitting).toBeDefined();
     // What is said to fit does, and one page more does not.
     const last = Number(fitting!.split("-")[1]);
@@ -88,7 +88,9 @@ describe("documents", () => {
 
   test("with an answer that has no room", async () => {
     const path = await place.write("short.txt", "A short text.");
-    expect(await ask(path, "--max-tokens", "9000")).toMatch(/context_exceeded.*--max-tokens \d+/);
+    expect(await ask(path, "--max-tokens", "9000")).toMatch(
+      /context_exceeded.*less room \([\d,]+ tokens fit/,
+    );
   });
 });
 

@@ -36,19 +36,19 @@ describe("the context", () => {
     expect(message).toContain("200, and the answer may have 512: 9,742 together");
     expect(message).toContain("context holds 8,192");
     // 8,192 − 200 − 30 − 512 = 7,450 tokens are room for ten pages of 720.
-    expect(message).toContain("--pages 1-10 fits");
+    expect(message).toContain("pages 1-10 fit");
     expect(message).toContain("longer context");
-    expect(message).not.toContain("--max-tokens");
+    expect(message).not.toContain("less room");
   });
 
   test("names the pages that fit, from the first chosen one", () => {
     const pages = [7, 8, 9, 10].map((number) => ({ number, tokens: 3000 }));
-    expect(messageOf({ documentTokens: 12_000, pages })).toContain("--pages 7-8 fits");
+    expect(messageOf({ documentTokens: 12_000, pages })).toContain("pages 7-8 fit");
     const first = [
       { number: 3, tokens: 7000 },
       { number: 4, tokens: 7000 },
     ];
-    expect(messageOf({ documentTokens: 14_000, pages: first })).toContain("--pages 3 fits");
+    expect(messageOf({ documentTokens: 14_000, pages: first })).toContain("pages 3 fit");
     const large = [{ number: 1, tokens: 20_000 }];
     expect(messageOf({ documentTokens: 20_000, pages: large })).not.toContain("--pages");
     const gap = [
@@ -60,7 +60,7 @@ describe("the context", () => {
   });
 
   test("offers a shorter answer where that is enough, and a new chat", () => {
-    expect(messageOf({ answerTokens: 2000 })).toContain("--max-tokens 962");
+    expect(messageOf({ answerTokens: 2000 })).toContain("962 tokens fit");
     const chat = messageOf({ questionTokens: 3000, turns: 4 });
     expect(chat).toContain("the question with the chat before it 3,000");
     expect(chat).toContain("Start a new chat");
