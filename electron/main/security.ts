@@ -15,6 +15,8 @@ export const webPreferences = {
 } as const;
 
 export function secureSession(session: Session): void {
+  // With a language, Electron fetches its dictionary even where no page checks spelling.
+  session.setSpellCheckerLanguages([]);
   session.setPermissionRequestHandler((_contents, _permission, answer) => answer(false));
   session.setPermissionCheckHandler(() => false);
   session.setDevicePermissionHandler(() => false);
