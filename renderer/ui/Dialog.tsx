@@ -21,8 +21,11 @@ export function Dialog({ title, onClose, children, size = "small", isBare = fals
   // Before the next key is pressed: it may be meant for the dialog.
   useLayoutEffect(() => {
     const before = document.activeElement;
-    dialog.current?.showModal();
+    const shown = dialog.current;
+    shown?.showModal();
     return () => {
+      // Shown once more it would throw where it is open already.
+      shown?.close();
       if (before instanceof HTMLElement) before.focus();
     };
   }, []);
