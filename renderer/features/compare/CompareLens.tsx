@@ -4,6 +4,7 @@ import { useApp } from "../../store/app.ts";
 import { counterpartOf } from "../../store/branches.ts";
 import { t } from "../../strings/index.ts";
 import { Button } from "../../ui/Button.tsx";
+import { ScrollRegion } from "../../ui/ScrollRegion.tsx";
 import { AnswerNumbers } from "../chat/Certificate.tsx";
 import lens from "../lens/lens.module.css";
 import styles from "./compare.module.css";
@@ -16,7 +17,7 @@ export function CompareLens() {
   if (left === null || right === null) return <NothingCompared />;
   const at = firstDifference(left.text, right.text);
   return (
-    <div className={styles.compare}>
+    <ScrollRegion className={styles.compare} label={t("lens.tabs.compare")}>
       <p className={styles.verdict} role="status">
         {at === left.text.length && at === right.text.length
           ? t("compare.same")
@@ -26,7 +27,7 @@ export function CompareLens() {
         <Column turn={left} at={at} />
         <Column turn={right} at={at} />
       </div>
-    </div>
+    </ScrollRegion>
   );
 }
 
