@@ -45,6 +45,9 @@ function plannedCompiler(): string | undefined {
 /** `$SCHOLIA_CUDA_ARCHITECTURES`: fewer than all, as CI builds them, e.g. `90a`. */
 const architectures = (): string | undefined => process.env.SCHOLIA_CUDA_ARCHITECTURES;
 
+/** What the tests are compiled for where nobody wished for CUDA: enough to see that it compiles. */
+const testArchitectures = "90a";
+
 /** What of this the engine's build depends on, as text for its stamp. */
 export const describeCuda = (): string =>
   [plannedCompiler() ?? "no CUDA", architectures() ?? "all"].join(" ");
@@ -53,26 +56,49 @@ export const describeCuda = (): string =>
 export async function cudaSettings(): Promise<string[]> {
   const compiler = plannedCompiler();
   if (compiler === undefined) return [];
-  if (!existsSync(compiler))
-    await step("Fetching NVIDIA's compiler (once, 300 MB)", () => fetchWheels());
+  if (!existsSync(compiler)) await fetchWheels();
+  return settingsFor(compiler, architectures());
+}
+
+/** CMake's settings for the tests of the CUDA backend, which are built on every machine: as the engine
+ * where that has CUDA, else with the fetched compiler. */
+export async function cudaTestSettings(): Promise<string[]> {
+  if (plannedCompiler() !== undefined) return cudaSettings();
+  return settingsFor(wheelsCompiler(), architectures() ?? testArchitectures);
+}
+
+function settingsFor(compiler: string, some: string | undefined): string[] {
   const settings = ["SCHOLIA_CUDA=ON", `SCHOLIA_NVCC=${compiler}`];
-  const some = architectures();
   if (some !== undefined) settings.push(`SCHOLIA_CUDA_ARCHITECTURES=${some.replaceAll(",", ";")}`);
   return settings;
 }
 
-async function fetchWheels(): Promise<void> {
-  const partial = `${wheelsDir()}.${process.pid}`;
-  await mkdir(join(partial, ".."), { recursive: true });
-  const args = ["-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:"];
-  args.push("--disable-pip-version-check", "--target", partial, ...compilerWheels);
+/** Brings a compiler for {@link cudaTestSettings}. Returns why there is none: `SCHOLIA_CUDA=off`, or it
+ * cannot be fetched, which is an error only where `SCHOLIA_CUDA=wheels` asked for it. */
+export async function bringTestCompiler(): Promise<string | undefined> {
+  if (wish() === "off") return "SCHOLIA_CUDA is off.";
+  if (existsSync(plannedCompiler() ?? wheelsCompiler())) return undefined;
   try {
-    await mustRun("python3", args, {
-      problem:
-        "pip could not fetch NVIDIA's compiler: set SCHOLIA_CUDA=off, or install the toolkit.",
-    });
-    await rename(partial, wheelsDir());
-  } finally {
-    await rm(partial, { recursive: true, force: true });
+    await fetchWheels();
+  } catch (error) {
+    if (wish() === "wheels" || !(error instanceof SetupError)) throw error;
+    return error.message.split("\n")[0];
   }
 }
+
+const fetchWheels = (): Promise<void> =>
+  step("Fetching NVIDIA's compiler (once, 300 MB)", async () => {
+    const partial = `${wheelsDir()}.${process.pid}`;
+    await mkdir(join(partial, ".."), { recursive: true });
+    const args = ["-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:"];
+    args.push("--disable-pip-version-check", "--target", partial, ...compilerWheels);
+    try {
+      await mustRun("python3", args, {
+        problem:
+          "pip could not fetch NVIDIA's compiler: set SCHOLIA_CUDA=off, or install the toolkit.",
+      });
+      await rename(partial, wheelsDir());
+    } finally {
+      await rm(partial, { recursive: true, force: true });
+    }
+  });

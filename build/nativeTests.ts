@@ -2,7 +2,7 @@
 import { mkdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { modelsDir, nativeDir } from "../host/models/cache.ts";
-import { cudaSettings } from "./cuda.ts";
+import { bringTestCompiler, cudaSettings, cudaTestSettings } from "./cuda.ts";
 import { compilerJobs } from "./native.ts";
 import { nativeBuildDir, root } from "./paths.ts";
 import { step } from "./report.js";
@@ -16,6 +16,8 @@ interface NativeBuild {
   folder?: string;
   /** For `-fsanitize=`. */
   sanitize?: string;
+  /** CMake's settings for CUDA; without it when left out. */
+  cuda?: () => Promise<string[]>;
   /** Test programs to build and run. */
   programs: string[];
   /** Which tests, as GoogleTest's filter; all when left out. */
@@ -25,9 +27,13 @@ interface NativeBuild {
 /** All native tests, at full speed. */
 export const plainTests: NativeBuild = {
   programs: ["scholia_tests", "engine_thread_tests"],
+  cuda: cudaSettings,
 };
 
-/** All native tests, watched for wrong addresses and undefined behaviour. */
+/** The CUDA backend's tests. Those that need a GPU skip where there is none. */
+const cudaTests: NativeBuild = { programs: ["cuda_tests"], cuda: cudaTestSettings };
+
+/** All native tests of the processor's code, watched for wrong addresses and undefined behaviour. */
 export const addressTests: NativeBuild = {
   folder: "test-address",
   sanitize: "address,undefined",
@@ -61,18 +67,24 @@ export async function runNativeTests(build: NativeBuild): Promise<Outcome> {
   return outcome;
 }
 
+/** Compiles the CUDA backend and runs its tests; says so where there is no compiler. */
+export async function runCudaTests(): Promise<Outcome> {
+  const whyNot = await bringTestCompiler();
+  if (whyNot === undefined) return runNativeTests(cudaTests);
+  console.log(`The CUDA backend is not compiled: ${whyNot}`);
+  return { passed: 0, failed: 0, skipped: 1 };
+}
+
 async function compile(
-  { folder = "", sanitize = "", programs }: NativeBuild,
+  { folder = "", sanitize = "", programs, cuda = async () => [] }: NativeBuild,
   progress: (text: string) => void,
 ): Promise<void> {
   const env = await buildEnvironment();
   const to = join(nativeBuildDir, folder);
   const settings = [`-DSCHOLIA_LLAMA_DIR=${nativeDir()}`, "-DSCHOLIA_BUILD_TESTS=ON"];
   settings.push(`-DSCHOLIA_SANITIZE=${sanitize}`);
-  // The sanitizers' builds are of the processor's code; nvcc's is watched by compute-sanitizer.
-  const cuda = sanitize === "" ? await cudaSettings() : [];
-  settings.push(...cuda.map((setting) => `-D${setting}`));
-  if (cuda.length === 0) settings.push("-DSCHOLIA_CUDA=OFF");
+  // The folder may have been set up for CUDA before.
+  settings.push("-USCHOLIA_CUDA*", ...(await cuda()).map((setting) => `-D${setting}`));
   const problem = "The native tests could not be built; the first error:";
   await mkdir(to, { recursive: true });
   await mustRun("cmake", ["-S", join(root, "native"), "-B", to, ...settings], { env, problem });

@@ -8,6 +8,7 @@ import {
   addressTests,
   plainTests,
   quickAddressTests,
+  runCudaTests,
   runNativeTests,
   threadTests,
 } from "./nativeTests.ts";
@@ -55,6 +56,8 @@ const typecheck: Stage = {
 };
 
 const native: Stage = { name: "native tests", run: () => runNativeTests(plainTests) };
+
+const cuda: Stage = { name: "CUDA kernels and tests", run: runCudaTests };
 
 const address = (build: typeof addressTests): Stage => ({
   name: "native tests, address sanitizer",
@@ -104,6 +107,7 @@ async function test(full: boolean): Promise<number> {
     lint,
     typecheck,
     native,
+    cuda,
     address(full ? addressTests : quickAddressTests),
     thread,
     ...vitestStages("unit", "addon", "e2e"),

@@ -71,18 +71,6 @@ class CudaKernels : public ::testing::Test {
 
 // --- weights and products -------------------------------------------------------------------
 
-struct Format {
-  ggml_type type;
-  WeightFormat format;
-};
-constexpr Format kFormats[] = {
-    {GGML_TYPE_F32, WeightFormat::kF32},   {GGML_TYPE_F16, WeightFormat::kF16},
-    {GGML_TYPE_BF16, WeightFormat::kBf16}, {GGML_TYPE_Q8_0, WeightFormat::kQ8_0},
-    {GGML_TYPE_Q4_0, WeightFormat::kQ4_0}, {GGML_TYPE_Q4_1, WeightFormat::kQ4_1},
-    {GGML_TYPE_Q5_0, WeightFormat::kQ5_0}, {GGML_TYPE_Q5_1, WeightFormat::kQ5_1},
-    {GGML_TYPE_Q4_K, WeightFormat::kQ4_K}, {GGML_TYPE_Q5_K, WeightFormat::kQ5_K},
-    {GGML_TYPE_Q6_K, WeightFormat::kQ6_K}};
-
 // A matrix on both sides: planes on the device, f32 as ggml unpacks it.
 struct TestMatrix {
   DeviceBuffer planes;

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "backend/cuda/cuda_device.h"
+#include "backend/cuda/kernels/device_matrix.h"
 #include "engine/model/gguf_model.h"
 
 namespace scholia::test {
@@ -25,6 +26,19 @@ namespace scholia::test {
     const auto device = find_cuda_device();                                       \
     if (!device.ok()) GTEST_SKIP() << "no GPU here: " << device.error().message; \
   } while (false)
+
+// The types of weights that the GPU takes.
+struct Format {
+  ggml_type type;
+  cuda::WeightFormat format;
+};
+inline constexpr Format kFormats[] = {
+    {GGML_TYPE_F32, cuda::WeightFormat::kF32},   {GGML_TYPE_F16, cuda::WeightFormat::kF16},
+    {GGML_TYPE_BF16, cuda::WeightFormat::kBf16}, {GGML_TYPE_Q8_0, cuda::WeightFormat::kQ8_0},
+    {GGML_TYPE_Q4_0, cuda::WeightFormat::kQ4_0}, {GGML_TYPE_Q4_1, cuda::WeightFormat::kQ4_1},
+    {GGML_TYPE_Q5_0, cuda::WeightFormat::kQ5_0}, {GGML_TYPE_Q5_1, cuda::WeightFormat::kQ5_1},
+    {GGML_TYPE_Q4_K, cuda::WeightFormat::kQ4_K}, {GGML_TYPE_Q5_K, cuda::WeightFormat::kQ5_K},
+    {GGML_TYPE_Q6_K, cuda::WeightFormat::kQ6_K}};
 
 struct ModelShape {
   const char* architecture = "llama";

@@ -1,0 +1,75 @@
+// What of the CUDA backend can be seen without a GPU: the planes' sizes, errors as values, and which
+// device runs with which reason.
+#include "backend/choose_backend.h"
+#include "backend/cuda/cuda_check.h"
+#include "backend/cuda/kernels/weights.cuh"
+#include "cuda_support.h"
+#include "models.h"
+
+namespace scholia::test {
+namespace {
+
+using namespace cuda;
+
+class CudaPlanes : public ::testing::TestWithParam<Format> {};
+
+TEST_P(CudaPlanes, TakeNotAByteMoreThanTheFile) {
+  const auto [type, format] = GetParam();
+  constexpr int kCols = kSuperUnits * kUnitWeights;
+  const PlaneBytes b = plane_bytes(format);
+  const int scales = b.scales_per_super ? b.scales : kSuperUnits * b.scales;
+  EXPECT_EQ(size_t(kSuperUnits * (b.codes + b.high) + scales + b.supers),
+            ggml_row_size(type, kCols));
+}
+
+INSTANTIATE_TEST_SUITE_P(All, CudaPlanes, ::testing::ValuesIn(kFormats), [](const auto& info) {
+  return std::string(ggml_type_name(info.param.type));
+});
+
+class CudaWithoutGpu : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const auto device = find_cuda_device();
+    if (device.ok()) GTEST_SKIP() << "there is a GPU here: " << device.value().name;
+    why_ = device.error().message;
+    load_libraries();
+  }
+
+  Result<ChosenBackend> choose(Device device) {
+    return choose_backend(device, *model_, {.n_threads = 1, .max_context = 256, .chunk_tokens = 64});
+  }
+
+  std::string why_;
+  RandomModel random_{{}};
+  std::unique_ptr<GgufModel> model_ = random_.open();
+};
+
+TEST_F(CudaWithoutGpu, TheProcessorRunsAndSaysWhyTheGpuDoesNot) {
+  EXPECT_FALSE(cuda_support().is_usable);
+  EXPECT_EQ(cuda_support().detail, why_);
+  const auto chosen = choose(Device::kAuto);
+  ASSERT_TRUE(chosen.ok()) << chosen.error().message;
+  EXPECT_EQ(chosen.value().backend->device_name().rfind("cpu", 0), 0U);
+}
+
+TEST_F(CudaWithoutGpu, TheGpuIsRefusedWithTheReason) {
+  const auto chosen = choose(Device::kCuda);
+  ASSERT_FALSE(chosen.ok());
+  EXPECT_EQ(chosen.error().code, ErrorCode::kDeviceUnavailable);
+  EXPECT_NE(chosen.error().message.find(why_), std::string::npos) << chosen.error().message;
+}
+
+TEST_F(CudaWithoutGpu, ALaunchFailsAndTheProcessLives) {
+  __half out[32];
+  const uint8_t codes[128]{};
+  DeviceMatrix matrix;
+  matrix.n_rows = 1;
+  matrix.n_cols = 32;
+  matrix.codes = codes;
+  const Status status = check(launch_dequantise({matrix, 0, 1, out}, nullptr), "a test");
+  ASSERT_FALSE(status.ok());
+  EXPECT_EQ(status.error().code, ErrorCode::kEngineLost);
+}
+
+}  // namespace
+}  // namespace scholia::test
