@@ -1,0 +1,282 @@
+#include "backend/cuda/cuda_decode.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "backend/cuda/kernels/weights.cuh"
+
+namespace scholia::cuda {
+namespace {
+
+static_assert(sizeof(HeadStep) == sizeof(HeadPlan), "plans are uploaded as they are");
+
+// What a step is told, in one upload: then come the heads' plans and their lists' lengths.
+struct StepHeader {
+  int token;
+  int n_tokens;  // the new one included
+  int padding[2];
+};
+
+}  // namespace
+
+Status CudaDecode::choose_attention() {
+  const Hyperparameters& hp = context_.hp();
+  const int max_context = context_.max_context();
+  if (cuda::choose_attention(hp.head_dim, hp.n_kv_heads, hp.group(), max_context,
+                             context_.device().n_sms, &attention_[0], &attention_[1])) {
+    return {};
+  }
+  return Error{ErrorCode::kModelUnsupported,
+               "The GPU's attention takes heads of 64 or 128, up to " + std::to_string(kMaxGroup) +
+                   " query heads for each KV head and a context that its shared memory holds; this "
+                   "model has heads of " +
+                   std::to_string(hp.head_dim) + ", " + std::to_string(hp.group()) +
+                   " query heads for each and a context of " + std::to_string(max_context) + "."};
+}
+
+Status CudaDecode::reserve() {
+  const Hyperparameters& hp = context_.hp();
+  const size_t n_q = size_t(context_.n_q());
+  const size_t step_bytes =
+      sizeof(StepHeader) + size_t(context_.n_heads()) * (sizeof(HeadStep) + sizeof(int));
+  const char* what = "the workspace";
+  for (const auto& [buffer, n_bytes] : std::initializer_list<std::pair<DeviceBuffer*, size_t>>{
+           {&hidden_, size_t(hp.n_embd) * 4},
+           {&qkv_, size_t(context_.n_qkv()) * 4},
+           {&attended_, n_q * 4},
+           {&gated_, size_t(hp.n_ff) * 4},
+           {&angles_, size_t(hp.rope.n_dims) * 4},
+           {&part_states_, size_t(attention_[1].parts) * (n_q + 2 * hp.n_q_heads) * 4},
+           {&parts_done_, size_t(hp.n_kv_heads) * sizeof(int)},
+           {&step_, step_bytes}}) {
+    if (Status status = buffer->allocate(n_bytes, what); !status.ok()) return status;
+  }
+  if (Status status = host_step_.allocate(step_bytes, what); !status.ok()) return status;
+  return check(cudaMemsetAsync(parts_done_.as<void>(), 0, parts_done_.bytes(), context_.stream()),
+               what);
+}
+
+uint64_t CudaDecode::workspace_bytes() const {
+  uint64_t n = trace_.workspace_bytes();
+  for (const DeviceBuffer* buffer : {&hidden_, &qkv_, &attended_, &gated_, &angles_, &part_states_,
+                                     &parts_done_, &step_}) {
+    n += buffer->bytes();
+  }
+  return n;
+}
+
+void CudaDecode::forget_graphs() {
+  for (auto& pair : graphs_) {
+    for (Graph& graph : pair) graph.reset();
+  }
+}
+
+// Graphs hold the digests' address.
+Status CudaDecode::set_digest_layout(const DigestLayout& layout) {
+  forget_graphs();
+  return digests_.set_layout(layout);
+}
+
+// --- what a step is told --------------------------------------------------------------------
+
+Status CudaDecode::upload_step(const DecodeStep& step) {
+  const auto& heads = step.plan->heads;
+  auto* to = host_step_.as<uint8_t>();
+  const StepHeader header{step.token, step.plan->n_tokens, {}};
+  std::memcpy(to, &header, sizeof header);
+  std::memcpy(to + sizeof header, heads.data(), heads.size() * sizeof(HeadPlan));
+  auto* lengths = reinterpret_cast<int*>(to + sizeof header + heads.size() * sizeof(HeadPlan));
+  for (size_t h = 0; h < heads.size(); ++h) {
+    const int tokens = heads[h].tokens_read(step.plan->n_tokens);
+    lengths[h] = (tokens + kKvPageTokens - 1) / kKvPageTokens;
+  }
+  return check(cudaMemcpyAsync(step_.as<void>(), to, step_.bytes(), cudaMemcpyHostToDevice,
+                               context_.stream()),
+               "a step");
+}
+
+const HeadStep* CudaDecode::device_heads() const {
+  return reinterpret_cast<const HeadStep*>(step_.as<StepHeader>() + 1);
+}
+
+const int* CudaDecode::device_list_pages() const {
+  return reinterpret_cast<const int*>(device_heads() + context_.n_heads());
+}
+
+// --- a step's kernels -----------------------------------------------------------------------
+
+cudaError_t CudaDecode::enqueue_qkv(const CudaLayer& w) {
+  float* qkv = qkv_.as<float>();
+  MatvecParams p = context_.product(hidden_.as<float>(), w.attn_norm, MatvecOut::kStore);
+  p.parts[p.n_parts++] = {w.wq, w.bq, qkv};
+  p.parts[p.n_parts++] = {w.wk, w.bk, qkv + context_.n_q()};
+  p.parts[p.n_parts++] = {w.wv, w.bv, qkv + context_.n_q() + context_.n_kv()};
+  return context_.multiply(p);
+}
+
+cudaError_t CudaDecode::enqueue_attention(int layer, const AttentionTrace& trace, KvPages& pages) {
+  const Hyperparameters& hp = context_.hp();
+  const CudaLayer& w = context_.weights().layers[size_t(layer)];
+  AttentionParams p;
+  p.head_dim = hp.head_dim;
+  p.n_kv_heads = hp.n_kv_heads;
+  p.group = hp.group();
+  p.first_head = layer * hp.n_kv_heads;
+  p.qkv = qkv_.as<float>();
+  p.q_norm = w.q_norm;
+  p.k_norm = w.k_norm;
+  p.norm_eps = hp.rms_eps;
+  p.is_neox = context_.is_neox();
+  p.n_rotary_dims = hp.rope.n_dims;
+  p.angles = angles_.as<float2>();
+  p.k = as_half(pages.k(layer));
+  p.v = as_half(pages.v(layer));
+  p.pages = context_.page_table();
+  p.n_tokens = &step_.as<StepHeader>()->n_tokens;
+  p.heads = device_heads();
+  p.digests = digests_.planes();
+  p.out = attended_.as<float>();
+  p.trace = trace;
+  p.part_states = part_states_.as<float>();
+  p.parts_done = parts_done_.as<int>();
+  return launch_attention(p, attention_[last_read_all_], context_.tuning().early,
+                          context_.stream());
+}
+
+cudaError_t CudaDecode::enqueue_attention_out(const CudaLayer& w) {
+  MatvecParams p = context_.product(attended_.as<float>(), nullptr, MatvecOut::kAdd);
+  p.parts[p.n_parts++] = {w.wo, w.bo, hidden_.as<float>()};
+  return context_.multiply(p);
+}
+
+cudaError_t CudaDecode::enqueue_gate_up(const CudaLayer& w) {
+  float* gated = gated_.as<float>();
+  MatvecParams p = context_.product(hidden_.as<float>(), w.ffn_norm, MatvecOut::kStore);
+  if (w.has_pairs()) {
+    p.out = MatvecOut::kGatePairs;
+    p.parts[p.n_parts++] = {w.gate_up, nullptr, gated};
+    return context_.multiply(p);
+  }
+  p.parts[p.n_parts++] = {w.gate, nullptr, gated};
+  if (const cudaError_t error = context_.multiply(p); error != cudaSuccess) return error;
+  p.out = MatvecOut::kGateWith;
+  p.parts[0] = {w.up, nullptr, gated};
+  return context_.multiply(p);
+}
+
+cudaError_t CudaDecode::enqueue_down(const CudaLayer& w) {
+  MatvecParams p = context_.product(gated_.as<float>(), nullptr, MatvecOut::kAdd);
+  p.parts[p.n_parts++] = {w.down, nullptr, hidden_.as<float>()};
+  return context_.multiply(p);
+}
+
+cudaError_t CudaDecode::enqueue_layer(int layer, unsigned stages, const AttentionTrace& trace,
+                                      KvPages& pages) {
+  const CudaLayer& w = context_.weights().layers[size_t(layer)];
+  cudaError_t error = cudaSuccess;
+  const auto run = [&](CudaStage stage, const auto& enqueue) {
+    if ((stages & stage) && error == cudaSuccess) error = enqueue();
+  };
+  run(kStageQkv, [&] { return enqueue_qkv(w); });
+  run(kStageAttention, [&] { return enqueue_attention(layer, trace, pages); });
+  run(kStageAttentionOut, [&] { return enqueue_attention_out(w); });
+  run(kStageGateUp, [&] { return enqueue_gate_up(w); });
+  run(kStageDown, [&] { return enqueue_down(w); });
+  return error;
+}
+
+cudaError_t CudaDecode::enqueue_step(unsigned stages, const AttentionTrace& trace,
+                                     KvPages& pages) {
+  const auto* header = step_.as<StepHeader>();
+  const EmbedParams embed{context_.weights().token_embedding, &header->token, 1,
+                          hidden_.as<float>()};
+  cudaError_t error = launch_embed(embed, context_.stream());
+  // The new token is at the position before the context's end.
+  if (error == cudaSuccess) {
+    error = launch_rotary_angles(context_.rotary(), &header->n_tokens, -1, 1, angles_.as<float2>(),
+                                 context_.stream());
+  }
+  for (int layer = 0; layer < context_.hp().n_layers && error == cudaSuccess; ++layer) {
+    error = enqueue_layer(layer, stages, trace, pages);
+  }
+  if (error == cudaSuccess && (stages & kStageLogits)) {
+    error = context_.enqueue_logits(hidden_.as<float>());
+  }
+  return error;
+}
+
+Result<Graph> CudaDecode::capture(unsigned stages, const AttentionTrace& trace, KvPages& pages) {
+  const char* what = "making the graph of a step";
+  Status status =
+      check(cudaStreamBeginCapture(context_.stream(), cudaStreamCaptureModeThreadLocal), what);
+  if (!status.ok()) return status.error();
+  status = check(enqueue_step(stages, trace, pages), what);
+  cudaGraph_t captured = nullptr;
+  const Status ended = check(cudaStreamEndCapture(context_.stream(), &captured), what);
+  if (!status.ok() || !ended.ok()) {
+    if (captured != nullptr) cudaGraphDestroy(captured);
+    return status.ok() ? ended.error() : status.error();
+  }
+  cudaGraphExec_t graph = nullptr;
+  status = check(cudaGraphInstantiate(&graph, captured, 0), what);
+  cudaGraphDestroy(captured);
+  if (!status.ok()) return status.error();
+  return Graph(graph);
+}
+
+// --- a step ---------------------------------------------------------------------------------
+
+Result<std::span<const float>> CudaDecode::decode(const DecodeStep& step, KvPages& pages) {
+  if (step.plan->n_tokens > context_.max_context()) {
+    return Error{ErrorCode::kContextExceeded, "The step is beyond the model's context."};
+  }
+  if (pages.k(0) != graph_pages_) {
+    forget_graphs();
+    graph_pages_ = pages.k(0);
+  }
+  AttentionTrace trace;
+  if (step.trace_mass) {
+    auto reserved = trace_.reserve();
+    if (!reserved.ok()) return reserved.error();
+    trace = reserved.value();
+  }
+  last_read_all_ = step.plan->reads_all;
+  Graph& graph = graphs_[last_read_all_][step.trace_mass];
+  if (!graph) {
+    auto captured = capture(kAllStages, trace, pages);
+    if (!captured.ok()) return captured.error();
+    graph = std::move(captured.value());
+  }
+  const char* what = "a decode step";
+  Status status = context_.upload_pages(step.view, step.plan->n_tokens);
+  if (status.ok()) status = upload_step(step);
+  if (status.ok()) status = digests_.update(step, pages);
+  if (status.ok()) status = check(cudaGraphLaunch(graph.get(), context_.stream()), what);
+  if (status.ok()) status = check(context_.fetch_logits(), what);
+  if (status.ok() && step.trace_mass) status = trace_.read(trace, device_list_pages(), step);
+  if (status.ok()) status = context_.finish(what);
+  if (!status.ok()) return status.error();
+  return context_.host_logits();
+}
+
+Result<double> CudaDecode::time_stages(unsigned stages, int n_repeats, KvPages& pages) {
+  auto graph = capture(stages, {}, pages);
+  if (!graph.ok()) return graph.error();
+  auto begin = make_event(), end = make_event();
+  if (!begin.ok()) return begin.error();
+  if (!end.ok()) return end.error();
+  std::vector<double> times;
+  for (int i = 0; i < n_repeats; ++i) {
+    cudaEventRecord(begin.value().get(), context_.stream());
+    cudaGraphLaunch(graph.value().get(), context_.stream());
+    cudaEventRecord(end.value().get(), context_.stream());
+    if (Status status = context_.finish("a benchmark"); !status.ok()) return status.error();
+    float ms = 0;
+    cudaEventElapsedTime(&ms, begin.value().get(), end.value().get());
+    times.push_back(double(ms) * 1000);
+  }
+  std::sort(times.begin(), times.end());
+  return times[times.size() / 2];
+}
+
+}  // namespace scholia::cuda

@@ -1,0 +1,54 @@
+// A decode step as one CUDA graph: what changes from step to step is uploaded before it, and the
+// graph stays.
+#pragma once
+
+#include "backend/cuda/cuda_context.h"
+#include "backend/cuda/cuda_digests.h"
+#include "backend/cuda/cuda_trace.h"
+#include "backend/cuda/kernels/attention.cuh"
+
+namespace scholia::cuda {
+
+class CudaDecode {
+ public:
+  explicit CudaDecode(CudaContext& context)
+      : context_(context), digests_(context), trace_(context) {}
+
+  // How attention is launched on this device; model_unsupported.
+  Status choose_attention();
+  Status reserve();
+
+  Status set_digest_layout(const DigestLayout& layout);
+  Result<std::span<const float>> decode(const DecodeStep& step, KvPages& pages);
+  Result<double> time_stages(unsigned stages, int n_repeats, KvPages& pages);
+
+  uint64_t digest_bytes() const { return digests_.bytes(); }
+  uint64_t workspace_bytes() const;
+
+ private:
+  void forget_graphs();
+  Status upload_step(const DecodeStep& step);
+  const HeadStep* device_heads() const;
+  const int* device_list_pages() const;
+  Result<Graph> capture(unsigned stages, const AttentionTrace& trace, KvPages& pages);
+  cudaError_t enqueue_step(unsigned stages, const AttentionTrace& trace, KvPages& pages);
+  cudaError_t enqueue_layer(int layer, unsigned stages, const AttentionTrace& trace,
+                            KvPages& pages);
+  cudaError_t enqueue_qkv(const CudaLayer& w);
+  cudaError_t enqueue_attention(int layer, const AttentionTrace& trace, KvPages& pages);
+  cudaError_t enqueue_attention_out(const CudaLayer& w);
+  cudaError_t enqueue_gate_up(const CudaLayer& w);
+  cudaError_t enqueue_down(const CudaLayer& w);
+
+  CudaContext& context_;
+  CudaDigests digests_;
+  CudaTrace trace_;
+  AttentionLaunch attention_[2];  // of steps in which heads select, and in which none does
+  DeviceBuffer hidden_, qkv_, attended_, gated_, angles_, part_states_, parts_done_, step_;
+  PinnedBuffer host_step_;
+  Graph graphs_[2][2];                // by whether all is read, and whether there is a trace
+  const f16* graph_pages_ = nullptr;  // the pool that they were made for
+  bool last_read_all_ = true;
+};
+
+}  // namespace scholia::cuda

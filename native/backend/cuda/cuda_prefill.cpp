@@ -1,0 +1,294 @@
+#include "backend/cuda/cuda_prefill.h"
+
+#include <algorithm>
+
+#include "backend/cuda/kernels/prefill.cuh"
+#include "backend/cuda/kernels/weights.cuh"
+
+namespace scholia::cuda {
+
+Status CudaPrefill::open_cublas() {
+  auto cublas = CublasLt::open();
+  if (!cublas.ok()) return cublas.error();
+  cublas_ = std::move(cublas.value());
+  return {};
+}
+
+Status CudaPrefill::reserve(int chunk_tokens) {
+  const size_t n_bytes = context_.weights().largest_layer_matrix() * sizeof(__half);
+  if (Status status = matrix_.allocate(n_bytes, "the workspace"); !status.ok()) return status;
+  for (Event& event : layer_done_) {
+    auto made = make_event();
+    if (!made.ok()) return made.error();
+    event = std::move(made.value());
+  }
+  return reserve_chunk(chunk_tokens);
+}
+
+Status CudaPrefill::reserve_chunk(int n) {
+  if (n <= room_) return {};
+  const Hyperparameters& hp = context_.hp();
+  const size_t rows = size_t(n), half = sizeof(__half);
+  const size_t ff = rows * size_t(hp.n_ff) * half;
+  for (const auto& [buffer, n_bytes] : std::initializer_list<std::pair<DeviceBuffer*, size_t>>{
+           {&tokens_, rows * sizeof(int)},
+           {&hidden_, rows * size_t(hp.n_embd) * 4},
+           {&x_, rows * size_t(hp.n_embd) * half},
+           {&qkv_, rows * size_t(context_.n_qkv()) * 4},
+           {&q_, rows * size_t(context_.n_q()) * half},
+           {&attended_, rows * size_t(context_.n_q()) * half},
+           {&ff_, 2 * ff},
+           {&gated_, ff},
+           {&angles_, rows * size_t(hp.rope.n_dims) * 4}}) {
+    if (Status status = buffer->allocate(n_bytes, "a chunk's workspace"); !status.ok()) {
+      return status;
+    }
+  }
+  room_ = n;
+  return {};
+}
+
+uint64_t CudaPrefill::workspace_bytes() const {
+  uint64_t n = cublas_->workspace_bytes();
+  for (const DeviceBuffer* buffer :
+       {&tokens_, &hidden_, &x_, &qkv_, &q_, &attended_, &ff_, &gated_, &angles_, &matrix_}) {
+    n += buffer->bytes();
+  }
+  return n;
+}
+
+// --- what a layer is made of ----------------------------------------------------------------
+
+Status CudaPrefill::norm_rows(const float* x, const float* weight, int n) {
+  const Hyperparameters& hp = context_.hp();
+  const NormRowsParams p{x, weight, hp.rms_eps, n, hp.n_embd, x_.as<__half>()};
+  return check(launch_norm_rows(p, context_.stream()), "a norm");
+}
+
+// y [n][y_stride] (+)= x W^T; weights that are not f16 are unpacked first.
+Status CudaPrefill::multiply_rows(const DeviceMatrix& w, const __half* x, void* y, bool y_is_f32,
+                                  bool adds, int n, int y_stride) {
+  const auto* weights = reinterpret_cast<const __half*>(w.codes);
+  if (w.format != WeightFormat::kF16) {
+    const DequantiseParams p{w, 0, w.n_rows, matrix_.as<__half>()};
+    if (Status status = check(launch_dequantise(p, context_.stream()), "unpacking weights");
+        !status.ok()) {
+      return status;
+    }
+    weights = matrix_.as<__half>();
+  }
+  return cublas_->multiply({weights, x, y, y_is_f32, adds, n, w.n_cols, w.n_rows, y_stride},
+                           context_.stream());
+}
+
+Status CudaPrefill::hand_out_queries(int layer, const PrefillChunk& chunk) {
+  const size_t n = chunk.tokens.size(), row = size_t(context_.n_q()) * 4;
+  queries_.resize(n * size_t(context_.n_q()));
+  Status status = check(cudaMemcpy2DAsync(queries_.data(), row, qkv_.as<float>(),
+                                          size_t(context_.n_qkv()) * 4, row, n,
+                                          cudaMemcpyDeviceToHost, context_.stream()),
+                        "the queries");
+  if (status.ok()) status = context_.finish("the queries");
+  if (status.ok()) chunk.on_queries(layer, queries_.data());
+  return status;
+}
+
+Status CudaPrefill::attention_in(int layer, const PrefillChunk& chunk, KvPages& pages) {
+  const Hyperparameters& hp = context_.hp();
+  const CudaLayer& w = context_.weights().layers[size_t(layer)];
+  const int n = int(chunk.tokens.size());
+  if (Status status = norm_rows(hidden_row(0), w.attn_norm, n); !status.ok()) return status;
+  int at = 0;
+  for (const DeviceMatrix* matrix : {&w.wq, &w.wk, &w.wv}) {
+    if (Status status = multiply_rows(*matrix, x_.as<__half>(), qkv_.as<float>() + at, true, false,
+                                      n, context_.n_qkv());
+        !status.ok()) {
+      return status;
+    }
+    at += matrix->n_rows;
+  }
+  PrefillHeadsParams p;
+  p.n = n;
+  p.head_dim = hp.head_dim;
+  p.n_q_heads = hp.n_q_heads;
+  p.n_kv_heads = hp.n_kv_heads;
+  p.qkv = qkv_.as<float>();
+  p.q_bias = w.bq;
+  p.k_bias = w.bk;
+  p.v_bias = w.bv;
+  p.q_norm = w.q_norm;
+  p.k_norm = w.k_norm;
+  p.norm_eps = hp.rms_eps;
+  p.is_neox = context_.is_neox();
+  p.n_rotary_dims = hp.rope.n_dims;
+  p.angles = angles_.as<float2>();
+  p.first_position = chunk.view.n_tokens;
+  p.pages = context_.page_table();
+  p.k = as_half(pages.k(layer));
+  p.v = as_half(pages.v(layer));
+  p.q = q_.as<__half>();
+  if (Status status = check(launch_prefill_heads(p, context_.stream()), "storing K and V");
+      !status.ok()) {
+    return status;
+  }
+  return chunk.on_queries ? hand_out_queries(layer, chunk) : Status();
+}
+
+Status CudaPrefill::attend(int layer, const PrefillChunk& chunk, KvPages& pages) {
+  const Hyperparameters& hp = context_.hp();
+  PrefillAttentionParams p;
+  p.n = int(chunk.tokens.size());
+  p.head_dim = hp.head_dim;
+  p.n_q_heads = hp.n_q_heads;
+  p.n_kv_heads = hp.n_kv_heads;
+  p.first_position = chunk.view.n_tokens;
+  p.q = q_.as<__half>();
+  p.k = as_half(pages.k(layer));
+  p.v = as_half(pages.v(layer));
+  p.pages = context_.page_table();
+  p.out = attended_.as<__half>();
+  return check(launch_prefill_attention(p, context_.stream()), "attention");
+}
+
+// Rows [first, first + n) of the chunk, as in feed_forward.
+Status CudaPrefill::attention_out(const CudaLayer& w, int first, int n) {
+  const int n_embd = context_.hp().n_embd;
+  const __half* attended = attended_.as<__half>() + size_t(first) * size_t(context_.n_q());
+  float* hidden = hidden_row(first);
+  Status status = multiply_rows(w.wo, attended, hidden, true, true, n, n_embd);
+  if (!status.ok() || w.bo == nullptr) return status;
+  return check(launch_add_bias(hidden, w.bo, n, n_embd, context_.stream()), "a bias");
+}
+
+Status CudaPrefill::feed_forward(const CudaLayer& w, int first, int n) {
+  const Hyperparameters& hp = context_.hp();
+  float* hidden = hidden_row(first);
+  auto* x = x_.as<__half>();
+  auto* ff = ff_.as<__half>();
+  auto* gated = gated_.as<__half>();
+  if (Status status = norm_rows(hidden, w.ffn_norm, n); !status.ok()) return status;
+  __half* up = ff + size_t(n) * size_t(hp.n_ff);
+  Status status;
+  if (w.has_pairs()) {
+    status = multiply_rows(w.gate_up, x, ff, false, false, n, 2 * hp.n_ff);
+  } else {
+    status = multiply_rows(w.gate, x, ff, false, false, n, hp.n_ff);
+    if (status.ok()) status = multiply_rows(w.up, x, up, false, false, n, hp.n_ff);
+  }
+  if (!status.ok()) return status;
+  const GateParams gate{ff, w.has_pairs() ? nullptr : up, n, hp.n_ff, gated};
+  if (status = check(launch_gate(gate, context_.stream()), "the gate"); !status.ok()) return status;
+  return multiply_rows(w.down, gated, hidden, true, true, n, hp.n_embd);
+}
+
+Status CudaPrefill::layer(int layer, const PrefillChunk& chunk, KvPages& pages) {
+  const CudaLayer& w = context_.weights().layers[size_t(layer)];
+  const bool last = layer + 1 == context_.hp().n_layers;
+  const int n = int(chunk.tokens.size());
+  if (Status status = attention_in(layer, chunk, pages); !status.ok()) return status;
+  // A chunk that nobody wants logits of needs no more than the last layer's K and V.
+  if (last && chunk.logits == LogitRows::kNone) return {};
+  if (Status status = attend(layer, chunk, pages); !status.ok()) return status;
+  // After it each row goes its own way.
+  const int first = last && chunk.logits == LogitRows::kLast ? n - 1 : 0;
+  if (Status status = attention_out(w, first, n - first); !status.ok()) return status;
+  return feed_forward(w, first, n - first);
+}
+
+// --- logits ---------------------------------------------------------------------------------
+
+// Logits of all rows, a part of the vocabulary at a time.
+Result<std::span<const float>> CudaPrefill::all_logits(int n) {
+  const DeviceMatrix& w = context_.weights().output;
+  const size_t n_vocab = size_t(context_.hp().n_vocab);
+  if (Status status = norm_rows(hidden_row(0), context_.weights().output_norm, n); !status.ok()) {
+    return status.error();
+  }
+  all_logits_.resize(size_t(n) * n_vocab);
+  // Both the unpacked weights and the products go into room that is there.
+  const int part = int(std::min<size_t>({matrix_.bytes() / sizeof(__half) / size_t(w.n_cols),
+                                         ff_.bytes() / sizeof(float) / size_t(n),
+                                         size_t(w.n_rows)}));
+  for (int row = 0; row < w.n_rows; row += part) {
+    const int n_rows = std::min(part, w.n_rows - row);
+    const DequantiseParams unpack{w, row, n_rows, matrix_.as<__half>()};
+    Status status = check(launch_dequantise(unpack, context_.stream()), "unpacking weights");
+    if (status.ok()) {
+      status = cublas_->multiply({matrix_.as<__half>(), x_.as<__half>(), ff_.as<void>(), true, false,
+                                  n, w.n_cols, n_rows, n_rows},
+                                 context_.stream());
+    }
+    if (status.ok()) {
+      status = check(cudaMemcpy2DAsync(all_logits_.data() + row, n_vocab * 4, ff_.as<void>(),
+                                       size_t(n_rows) * 4, size_t(n_rows) * 4, size_t(n),
+                                       cudaMemcpyDeviceToHost, context_.stream()),
+                     "logits");
+    }
+    if (status.ok()) status = context_.finish("logits");
+    if (!status.ok()) return status.error();
+  }
+  return std::span<const float>(all_logits_);
+}
+
+Result<std::span<const float>> CudaPrefill::last_logits(int n) {
+  Status status = check(context_.enqueue_logits(hidden_row(n - 1)), "logits");
+  if (status.ok()) status = check(context_.fetch_logits(), "logits");
+  if (status.ok()) status = context_.finish("prefill");
+  if (!status.ok()) return status.error();
+  return context_.host_logits();
+}
+
+// --- a chunk --------------------------------------------------------------------------------
+
+Status CudaPrefill::begin(const PrefillChunk& chunk) {
+  const int n = int(chunk.tokens.size());
+  Status status = reserve_chunk(n);
+  if (status.ok()) status = context_.upload_pages(chunk.view, chunk.view.n_tokens + n);
+  if (status.ok()) {
+    status = check(cudaMemcpyAsync(tokens_.as<void>(), chunk.tokens.data(),
+                                   chunk.tokens.size_bytes(), cudaMemcpyHostToDevice,
+                                   context_.stream()),
+                   "a chunk's tokens");
+  }
+  if (status.ok()) {
+    const EmbedParams embed{context_.weights().token_embedding, tokens_.as<int>(), n,
+                            hidden_row(0)};
+    status = check(launch_embed(embed, context_.stream()), "embedding");
+  }
+  if (status.ok()) {
+    status = check(launch_rotary_angles(context_.rotary(), nullptr, chunk.view.n_tokens, n,
+                                        angles_.as<float2>(), context_.stream()),
+                   "rotary angles");
+  }
+  return status;
+}
+
+Status CudaPrefill::run_layers(const PrefillChunk& chunk, KvPages& pages, const CancelFlag* cancel) {
+  Status status;
+  for (int i = 0; i < context_.hp().n_layers && status.ok(); ++i) {
+    // A few layers ahead of the GPU, no more, or the flag would be seen only when all is enqueued.
+    cudaEvent_t done = layer_done_[i % kLayersAhead].get();
+    if (i >= kLayersAhead) status = check(cudaEventSynchronize(done), "prefill");
+    if (cancel != nullptr && cancel->load(std::memory_order_relaxed)) {
+      if (status.ok()) status = context_.finish("prefill");
+      return status.ok() ? Error{ErrorCode::kCancelled, "The prefill was cancelled."} : status;
+    }
+    if (status.ok()) status = layer(i, chunk, pages);
+    if (status.ok()) status = check(cudaEventRecord(done, context_.stream()), "prefill");
+  }
+  return status;
+}
+
+Result<std::span<const float>> CudaPrefill::prefill(const PrefillChunk& chunk, KvPages& pages,
+                                                    const CancelFlag* cancel) {
+  const int n = int(chunk.tokens.size());
+  Status status = begin(chunk);
+  if (status.ok()) status = run_layers(chunk, pages, cancel);
+  if (!status.ok()) return status.error();
+  if (chunk.logits == LogitRows::kAll) return all_logits(n);
+  if (chunk.logits == LogitRows::kLast) return last_logits(n);
+  if (status = context_.finish("prefill"); !status.ok()) return status.error();
+  return std::span<const float>{};
+}
+
+}  // namespace scholia::cuda

@@ -1,0 +1,52 @@
+// A chunk of a prompt: cuBLASLt products of unpacked weights, and our kernels between them.
+#pragma once
+
+#include "backend/cuda/cublas_lt.h"
+#include "backend/cuda/cuda_context.h"
+
+namespace scholia::cuda {
+
+class CudaPrefill {
+ public:
+  explicit CudaPrefill(CudaContext& context) : context_(context) {}
+
+  // device_unavailable: there is no cuBLASLt.
+  Status open_cublas();
+  Status reserve(int chunk_tokens);
+
+  Result<std::span<const float>> prefill(const PrefillChunk& chunk, KvPages& pages,
+                                         const CancelFlag* cancel);
+
+  uint64_t workspace_bytes() const;
+
+ private:
+  static constexpr int kLayersAhead = 2;  // enqueued while the flag to cancel is looked at
+
+  Status reserve_chunk(int n);
+  Status begin(const PrefillChunk& chunk);
+  Status run_layers(const PrefillChunk& chunk, KvPages& pages, const CancelFlag* cancel);
+  Status layer(int layer, const PrefillChunk& chunk, KvPages& pages);
+  Status attention_in(int layer, const PrefillChunk& chunk, KvPages& pages);
+  Status attend(int layer, const PrefillChunk& chunk, KvPages& pages);
+  Status attention_out(const CudaLayer& w, int first, int n);
+  Status feed_forward(const CudaLayer& w, int first, int n);
+  Status norm_rows(const float* x, const float* weight, int n);
+  Status multiply_rows(const DeviceMatrix& w, const __half* x, void* y, bool y_is_f32, bool adds,
+                       int n, int y_stride);
+  Status hand_out_queries(int layer, const PrefillChunk& chunk);
+  Result<std::span<const float>> last_logits(int n);
+  Result<std::span<const float>> all_logits(int n);
+  float* hidden_row(int row) const {
+    return hidden_.as<float>() + size_t(row) * size_t(context_.hp().n_embd);
+  }
+
+  CudaContext& context_;
+  std::unique_ptr<CublasLt> cublas_;
+  int room_ = 0;  // tokens
+  DeviceBuffer tokens_, hidden_, x_, qkv_, q_, attended_, ff_, gated_, angles_;
+  DeviceBuffer matrix_;  // one of a layer's, unpacked to f16
+  Event layer_done_[kLayersAhead];
+  std::vector<float> all_logits_, queries_;
+};
+
+}  // namespace scholia::cuda
