@@ -207,11 +207,12 @@ DecodeRequest decode_request(const Argument& argument) {
 
 GenerateRequest generate_request(const Argument& argument) {
   const Options from(argument, {"mode", "budgetTokens", "trace", "maxTokens", "temperature", "topK",
-                                "topP", "minP", "seed"});
+                                "topP", "minP", "seed", "keptEverySteps"});
   GenerateRequest request;
   request.trace = read_decode_options(from, request.options.decode);
   request.options.max_tokens =
       int(from.get("maxTokens").integer(1, kMaxInt, request.options.max_tokens));
+  request.options.kept_every_steps = int(from.get("keptEverySteps").integer(0, kMaxInt, 0));
   SamplingOptions& sampling = request.options.sampling;
   sampling.temperature = float(from.get("temperature").number(0, 100, sampling.temperature));
   sampling.top_k = int(from.get("topK").integer(0, kMaxInt, sampling.top_k));
@@ -220,6 +221,27 @@ GenerateRequest generate_request(const Argument& argument) {
   sampling.seed =
       uint32_t(from.get("seed").integer(0, std::numeric_limits<uint32_t>::max(), sampling.seed));
   return request;
+}
+
+TimingRequest timing_request(const Argument& argument) {
+  const Options from(argument, {"mode", "budgetTokens", "steps"});
+  TimingRequest request;
+  request.options.mode = from.get("mode").choice(kModes, request.options.mode);
+  request.options.budget_tokens =
+      int(from.get("budgetTokens").integer(1, kMaxInt, request.options.budget_tokens));
+  request.n_steps = int(from.get("steps").integer(1, 1000, 8));
+  return request;
+}
+
+std::vector<CopiedToken> copied_tokens(const Argument& argument) {
+  if (!argument.given()) argument.refuse("an object of options");
+  const Options from(argument, {"positions", "sources"});
+  const std::vector<int32_t> positions = from.get("positions").int32s();
+  const std::vector<int32_t> sources = from.get("sources").int32s();
+  if (positions.size() != sources.size()) argument.refuse("as many sources as positions");
+  std::vector<CopiedToken> copies(positions.size());
+  for (size_t i = 0; i < copies.size(); ++i) copies[i] = {positions[i], sources[i]};
+  return copies;
 }
 
 MeasureRequest measure_request(const Argument& argument) {

@@ -114,11 +114,18 @@ struct GenerateRequest {
 };
 GenerateRequest generate_request(const Argument& argument);
 
+struct TimingRequest {
+  DecodeOptions options;
+  int n_steps = 0;
+};
+TimingRequest timing_request(const Argument& argument);
+
 struct MeasureRequest {
   int tail_tokens = 0, n_queries = 0;
   std::vector<int32_t> block_tokens, budget_tokens;
 };
 MeasureRequest measure_request(const Argument& argument);
+std::vector<CopiedToken> copied_tokens(const Argument& argument);
 BenchOptions bench_options(const Argument& argument);
 
 template <typename T>

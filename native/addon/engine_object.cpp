@@ -47,6 +47,7 @@ Napi::Function EngineObject::define(Napi::Env env, Shared* shared) {
                          InstanceMethod<&EngineObject::close>("close"),
                          InstanceMethod<&EngineObject::cancel>("cancel"),
                          InstanceMethod<&EngineObject::memory>("memory"),
+                         InstanceMethod<&EngineObject::memory_now>("memoryNow"),
                          InstanceMethod<&EngineObject::profile>("profile"),
                          InstanceMethod<&EngineObject::set_profile>("setProfile"),
                          InstanceMethod<&EngineObject::tokenize>("tokenize"),
@@ -65,7 +66,9 @@ Napi::Function EngineObject::define(Napi::Env env, Shared* shared) {
                          InstanceMethod<&EngineObject::logits>("logits"),
                          InstanceMethod<&EngineObject::generate>("generate"),
                          InstanceMethod<&EngineObject::prefill_logits>("prefillLogits"),
+                         InstanceMethod<&EngineObject::time_steps>("timeSteps"),
                          InstanceMethod<&EngineObject::measure_heads>("measureHeads"),
+                         InstanceMethod<&EngineObject::measure_retrieval>("measureRetrieval"),
                          InstanceMethod<&EngineObject::bench>("bench"),
                      },
                      shared);
@@ -211,6 +214,11 @@ Napi::Value EngineObject::cancel(const Napi::CallbackInfo& info) {
 Napi::Value EngineObject::memory(const Napi::CallbackInfo& info) {
   return queue_job<MemoryReport>(info.Env(), "memory",
                                  [](Engine& engine, const CancelFlag&) { return engine.memory(); });
+}
+
+Napi::Value EngineObject::memory_now(const Napi::CallbackInfo& info) {
+  const auto report = thread_.memory();
+  return report ? to_js(info.Env(), *report) : info.Env().Null();
 }
 
 Napi::Value EngineObject::profile(const Napi::CallbackInfo& info) {
@@ -395,6 +403,15 @@ Napi::Value EngineObject::generate(const Napi::CallbackInfo& info) {
   return job_object(info.Env(), id);
 }
 
+Napi::Value EngineObject::time_steps(const Napi::CallbackInfo& info) {
+  const Arguments arguments(info, "Engine.timeSteps");
+  const SequenceId of = sequence(arguments, 0);
+  const TimingRequest request = timing_request(arguments.get(1, "options"));
+  return queue_job<StepTiming>(info.Env(), "timeSteps", [=](Engine& engine, const CancelFlag&) {
+    return engine.time_steps(of, request.options, request.n_steps);
+  });
+}
+
 // --- calibration and tests ----------------------------------------------------------------------
 
 Napi::Value EngineObject::prefill_logits(const Napi::CallbackInfo& info) {
@@ -424,6 +441,25 @@ Napi::Value EngineObject::measure_heads(const Napi::CallbackInfo& info) {
                                     request.block_tokens, request.budget_tokens, progress, &cancel);
       },
       settler<HeadErrors>(id));
+  return job_object(info.Env(), id);
+}
+
+Napi::Value EngineObject::measure_retrieval(const Napi::CallbackInfo& info) {
+  const Arguments arguments(info, "Engine.measureRetrieval");
+  auto tokens = arguments.get(0, "tokens").int32s();
+  auto copies = copied_tokens(arguments.get(1, "options"));
+  auto callback = arguments.get(2, "onProgress").optional_function();
+  const bool reports = !callback.IsEmpty();
+  const JobId id = begin_job(info.Env(), "measureRetrieval", std::move(callback));
+  thread_.submit<std::vector<double>>(
+      id,
+      [=, this, tokens = std::move(tokens), copies = std::move(copies)](Engine& engine,
+                                                                      const CancelFlag& cancel) {
+        Engine::PrefillCallback progress;
+        if (reports) progress = [this, id](const PrefillProgress& step) { emit(id, step); };
+        return engine.measure_retrieval(tokens, copies, progress, &cancel);
+      },
+      settler<std::vector<double>>(id));
   return job_object(info.Env(), id);
 }
 

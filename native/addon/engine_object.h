@@ -58,6 +58,7 @@ class EngineObject final : public Napi::ObjectWrap<EngineObject> {
   Napi::Value close(const Napi::CallbackInfo& info);
   Napi::Value cancel(const Napi::CallbackInfo& info);
   Napi::Value memory(const Napi::CallbackInfo& info);
+  Napi::Value memory_now(const Napi::CallbackInfo& info);
   Napi::Value profile(const Napi::CallbackInfo& info);
   Napi::Value set_profile(const Napi::CallbackInfo& info);
   Napi::Value tokenize(const Napi::CallbackInfo& info);
@@ -76,7 +77,9 @@ class EngineObject final : public Napi::ObjectWrap<EngineObject> {
   Napi::Value logits(const Napi::CallbackInfo& info);
   Napi::Value generate(const Napi::CallbackInfo& info);
   Napi::Value prefill_logits(const Napi::CallbackInfo& info);
+  Napi::Value time_steps(const Napi::CallbackInfo& info);
   Napi::Value measure_heads(const Napi::CallbackInfo& info);
+  Napi::Value measure_retrieval(const Napi::CallbackInfo& info);
   Napi::Value bench(const Napi::CallbackInfo& info);
 
   // Registers a job, which holds the object and the environment until it ends.

@@ -84,6 +84,24 @@ std::string_view stop_word(StopReason stop) {
   return "";
 }
 
+std::string_view stage_word(DecodeStage stage) {
+  switch (stage) {
+    case DecodeStage::kEmbed:
+      return "embed";
+    case DecodeStage::kAttentionIn:
+      return "attention_in";
+    case DecodeStage::kAttend:
+      return "attend";
+    case DecodeStage::kAttentionOut:
+      return "attention_out";
+    case DecodeStage::kFeedForward:
+      return "feed_forward";
+    case DecodeStage::kLogits:
+      return "logits";
+  }
+  return "";
+}
+
 std::string_view mode_word(Mode mode) { return mode == Mode::kDense ? "dense" : "ab-sparse"; }
 
 std::string_view digest_word(DigestKind digest) {
@@ -122,7 +140,9 @@ Napi::Value bench_row(Napi::Env env, const BenchRow& row) {
 
 Napi::Object trace_object(Napi::Env env, const StepTrace& trace, bool with_mass) {
   size_t n_bytes = bytes_of(trace.n_blocks, trace.tokens_read, trace.block_tokens);
+  const bool with_kept = !trace.mass_kept.empty();
   if (with_mass) n_bytes += bytes_of(trace.block_offset, trace.block_idx, trace.mass);
+  if (with_kept) n_bytes += bytes_of(trace.mass_kept);
   PackedArrays arrays(env, n_bytes);
   Fields fields(env);
   fields.number("depthTokens", trace.depth_tokens)
@@ -136,6 +156,7 @@ Napi::Object trace_object(Napi::Env env, const StepTrace& trace, bool with_mass)
         .set("blockIndex", arrays.add<Napi::Uint32Array>(trace.block_idx))
         .set("mass", arrays.add<Napi::Float32Array>(trace.mass));
   }
+  fields.set("massKept", with_kept ? arrays.add<Napi::Float32Array>(trace.mass_kept) : env.Null());
   fields.set("blockTokens", arrays.add<Napi::Uint16Array>(trace.block_tokens));
   return fields.object();
 }
@@ -162,6 +183,10 @@ Napi::Value to_js(Napi::Env env, const std::vector<int32_t>& value) {
 
 Napi::Value to_js(Napi::Env env, const std::vector<float>& value) {
   return copy<Napi::Float32Array>(env, value);
+}
+
+Napi::Value to_js(Napi::Env env, const std::vector<double>& value) {
+  return copy<Napi::Float64Array>(env, value);
 }
 
 Napi::Value to_js(Napi::Env env, const ModelInfo& value) {
@@ -198,6 +223,7 @@ Napi::Value to_js(Napi::Env env, const MemoryReport& value) {
   return Fields(env)
       .number("weightsBytes", value.weights_bytes)
       .number("kvBytes", value.kv_bytes)
+      .number("kvKeptBytes", value.kv_kept_bytes)
       .number("kvPoolBytes", value.kv_pool_bytes)
       .number("digestBytes", value.digest_bytes)
       .number("workspaceBytes", value.workspace_bytes)
@@ -255,6 +281,25 @@ Napi::Value to_js(Napi::Env env, const GenerateReport& value) {
       .number("kvBytes", value.kv_bytes)
       .number("digestBytes", value.digest_bytes)
       .number("denseBytes", value.dense_bytes)
+      .object();
+}
+
+Napi::Value to_js(Napi::Env env, const StepTiming& value) {
+  auto stages = Napi::Array::New(env, value.stages.size());
+  for (uint32_t i = 0; i < value.stages.size(); ++i) {
+    const StageTime& stage = value.stages[i];
+    stages.Set(i, Fields(env)
+                      .text("stage", stage_word(stage.stage))
+                      .number("layer", stage.layer)
+                      .number("seconds", stage.seconds)
+                      .number("bytes", stage.bytes)
+                      .object());
+  }
+  return Fields(env)
+      .number("depthTokens", value.depth_tokens)
+      .number("steps", value.n_steps)
+      .set("stages", stages)
+      .number_or_null("bytesPerSecond", value.bytes_per_second > 0, value.bytes_per_second)
       .object();
 }
 

@@ -50,6 +50,7 @@ Napi::Value to_js(Napi::Env env, const std::string& value);
 Napi::Value to_js(Napi::Env env, const std::vector<std::string>& value);
 Napi::Value to_js(Napi::Env env, const std::vector<int32_t>& value);
 Napi::Value to_js(Napi::Env env, const std::vector<float>& value);
+Napi::Value to_js(Napi::Env env, const std::vector<double>& value);
 Napi::Value to_js(Napi::Env env, const ModelInfo& value);
 Napi::Value to_js(Napi::Env env, const EngineInfo& value);
 Napi::Value to_js(Napi::Env env, const MemoryReport& value);
@@ -59,6 +60,7 @@ Napi::Value to_js(Napi::Env env, const PrefillProgress& value);
 Napi::Value to_js(Napi::Env env, const std::optional<TraceValue>& value);  // null without one
 Napi::Value to_js(Napi::Env env, const TokenValue& value);
 Napi::Value to_js(Napi::Env env, const GenerateReport& value);
+Napi::Value to_js(Napi::Env env, const StepTiming& value);
 Napi::Value to_js(Napi::Env env, const HeadErrors& value);
 Napi::Value to_js(Napi::Env env, const BenchProgress& value);
 Napi::Value to_js(Napi::Env env, const std::vector<BenchRow>& value);

@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "engine/decode/plan.h"
 #include "engine/engine.h"
@@ -35,6 +36,7 @@ struct DecodeStep {
   const Digests* digests = nullptr;             // null too where the backend keeps its own
   StepTrace* trace = nullptr;      // blocks per head always; masses when trace_mass
   bool trace_mass = false;
+  bool trace_kept = false;         // left out by backends that do not measure it
 };
 
 class Backend {
@@ -62,6 +64,13 @@ class Backend {
                                                  const CancelFlag* cancel) = 0;
   // One token: appends its K and V, attends by the plan, returns logits [n_vocab].
   virtual Result<std::span<const float>> decode(const DecodeStep& step, KvPages& pages) = 0;
+  // The same with a look at the clock between the stages: their times, and the bytes of weights that
+  // each reads. No logits.
+  virtual Result<std::vector<StageTime>> time_decode(const DecodeStep&, KvPages&) {
+    return Error{ErrorCode::kDeviceUnavailable, "This device does not measure its stages."};
+  }
+  // What its memory gives at most, measured; 0: unknown.
+  virtual double bytes_per_second() const { return 0; }
 };
 
 }  // namespace scholia

@@ -9,8 +9,11 @@
 namespace scholia {
 
 struct EngineThread::OpenJob final : Job {
-  OpenJob(JobId job_id, Opener job_opener, Done<Engine*> job_done)
-      : Job(job_id), opener(std::move(job_opener)), done(std::move(job_done)) {}
+  OpenJob(JobId job_id, EngineThread& engine_thread, Opener job_opener, Done<Engine*> job_done)
+      : Job(job_id),
+        thread(engine_thread),
+        opener(std::move(job_opener)),
+        done(std::move(job_done)) {}
 
   void run(std::unique_ptr<Engine>& engine) override {
     if (engine)
@@ -18,10 +21,14 @@ struct EngineThread::OpenJob final : Job {
     auto opened = guarded<std::unique_ptr<Engine>>(opener);
     if (!opened.ok()) return done(opened.error());
     engine = std::move(opened.value());
+    engine->on_memory([this_thread = &thread](const MemoryReport& report) {
+      this_thread->set_memory(report);
+    });
     done(engine.get());
   }
   void refuse(Error error) override { done(std::move(error)); }
 
+  EngineThread& thread;
   Opener opener;
   Done<Engine*> done;
 };
@@ -31,7 +38,7 @@ EngineThread::EngineThread() : thread_([this] { run_jobs(); }) {}
 EngineThread::~EngineThread() { close_and_wait(); }
 
 void EngineThread::open(JobId id, Opener opener, Done<Engine*> done) {
-  enqueue(std::make_unique<OpenJob>(id, std::move(opener), std::move(done)));
+  enqueue(std::make_unique<OpenJob>(id, *this, std::move(opener), std::move(done)));
 }
 
 void EngineThread::enqueue(std::unique_ptr<Job> job) {
@@ -94,7 +101,18 @@ void EngineThread::run_jobs() {
     running_ = nullptr;  // before the job goes: cancel() may be looking at its flag
   }
   engine.reset();
+  set_memory(std::nullopt);
   finish_closing();
+}
+
+std::optional<MemoryReport> EngineThread::memory() const {
+  std::lock_guard lock(memory_mutex_);
+  return memory_;
+}
+
+void EngineThread::set_memory(std::optional<MemoryReport> report) {
+  std::lock_guard lock(memory_mutex_);
+  memory_ = report;
 }
 
 std::unique_ptr<EngineThread::Job> EngineThread::next_job() {

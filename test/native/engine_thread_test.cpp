@@ -95,6 +95,32 @@ TEST_F(EngineThreadTest, RunsJobsInOrderOnOneThread) {
   for (int i = 0; i < 50; ++i) EXPECT_EQ(order[size_t(i)], i);
 }
 
+TEST_F(EngineThreadTest, TellsMemoryWhileAJobRuns) {
+  EngineThread thread;
+  EXPECT_FALSE(thread.memory());
+  open(thread);
+  ASSERT_TRUE(thread.memory());
+  Outcome<PrefillProgress> out;
+  const auto id = prefill(thread, 1'000'000, out);
+  wait_until_running();
+  uint64_t last = 0;
+  int n_changes = 0;
+  const auto deadline = steady_clock::now() + kPatience;
+  while (n_changes < 50 && steady_clock::now() < deadline) {
+    const auto report = thread.memory();
+    ASSERT_TRUE(report);
+    ASSERT_EQ(report->weights_bytes, report->free_bytes) << "half of one report, half of another";
+    ASSERT_GE(report->kv_bytes, last);
+    n_changes += report->kv_bytes > last;
+    last = report->kv_bytes;
+  }
+  EXPECT_EQ(n_changes, 50);
+  EXPECT_EQ(out.future.wait_for(std::chrono::seconds(0)), std::future_status::timeout);
+  thread.cancel(id);
+  thread.close_and_wait();
+  EXPECT_FALSE(thread.memory());
+}
+
 TEST_F(EngineThreadTest, FreesTheEngineOnItsThread) {
   {
     EngineThread thread;

@@ -41,7 +41,15 @@ class FakeEngine final : public Engine {
   const ModelInfo& model() const override { return model_; }
   const HeadProfile& profile() const override { return profile_; }
   std::string device_name() const override { return "fake"; }
-  MemoryReport memory() const override { return {}; }
+  // All numbers are the layers run so far, so that a report that is half of another is seen.
+  MemoryReport memory() const override {
+    const auto layers = uint64_t(record_.layers);
+    return {layers, layers, layers, layers, layers, layers, layers};
+  }
+  void on_memory(MemoryCallback callback) override {
+    on_memory_ = std::move(callback);
+    on_memory_(memory());
+  }
   Status set_profile(HeadProfile profile) override {
     profile_ = std::move(profile);
     return {};
@@ -90,6 +98,9 @@ class FakeEngine final : public Engine {
     return trace();
   }
   std::span<const float> logits() const override { return logits_; }
+  Result<StepTiming> time_steps(SequenceId, const DecodeOptions&, int) override {
+    return StepTiming{};
+  }
 
   Result<GenerateReport> generate(SequenceId, const GenerateOptions& options,
                                   const TokenCallback& on_token,
@@ -125,6 +136,13 @@ class FakeEngine final : public Engine {
     return errors;
   }
 
+  Result<std::vector<double>> measure_retrieval(std::span<const Token>,
+                                                std::span<const CopiedToken>,
+                                                const PrefillCallback&,
+                                                const CancelFlag*) override {
+    return std::vector<double>(2, 0.5);
+  }
+
  private:
   // Marks a call as running for as long as it lives.
   struct Call {
@@ -149,6 +167,7 @@ class FakeEngine final : public Engine {
       }
       std::this_thread::sleep_for(kLayerTime);
       ++record_.layers;
+      if (on_memory_) on_memory_(memory());
     }
     return true;
   }
@@ -173,6 +192,7 @@ class FakeEngine final : public Engine {
   HeadProfile profile_;
   std::vector<float> logits_;
   SequenceId n_sequences_ = 0;
+  MemoryCallback on_memory_;
 };
 
 }  // namespace scholia

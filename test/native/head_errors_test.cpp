@@ -11,6 +11,7 @@
 
 #include "backend/cpu/reference_ops.h"
 #include "engine/decode/plan.h"
+#include "engine/decode/retrieval.h"
 
 namespace scholia::test {
 namespace {
@@ -283,6 +284,54 @@ TEST(HeadErrors, RefuseWhatIsNotFinite) {
   const auto errors = measure(text, std::vector<int>{256});
   ASSERT_FALSE(errors.ok());
   EXPECT_EQ(errors.error().code, ErrorCode::kInternal);
+}
+
+// The heaviest token of a query head, by sums in double.
+int heaviest(const Text& text, int layer, int q_head, size_t query) {
+  const KvShape& shape = text.pages.shape();
+  const int D = shape.head_dim, kv_head = q_head / text.group;
+  const float* q = text.queries.q[size_t(layer)].data() +
+                   (query * size_t(text.n_q_heads()) + size_t(q_head)) * size_t(D);
+  int best = 0;
+  double most = -1e300;
+  for (int t = 0; t <= text.queries.positions[query]; ++t) {
+    const size_t page = text.table[size_t(t / kKvPageTokens)];
+    const f16* k = text.pages.k(layer) +
+                   ((page * size_t(shape.n_kv_heads) + size_t(kv_head)) * kKvPageTokens +
+                    size_t(t % kKvPageTokens)) * size_t(D);
+    double score = 0;
+    for (int d = 0; d < D; ++d) score += double(q[d]) * double(reference::f32_from_f16(k[d]));
+    if (score > most) best = t, most = score;
+  }
+  return best;
+}
+
+TEST(Retrieval, CountsTheQueriesWhoseHeaviestTokenIsTheirSource) {
+  const Text text = random_text({2, 2, 32}, 3, 150, {17, 40, 90, 149}, 5);
+  // Two of the four sources are what the fifth query head of the second layer looks at.
+  const std::vector<int> sources = {3, heaviest(text, 1, 4, 1), heaviest(text, 1, 4, 2), 149};
+  const auto scores =
+      retrieval_scores(text.pages, text.view(), text.n_q_heads(), text.queries, sources, 2, nullptr);
+  ASSERT_TRUE(scores.ok());
+  ASSERT_EQ(scores.value().size(), 2U * 6U);
+  for (int layer = 0; layer < 2; ++layer) {
+    for (int q_head = 0; q_head < 6; ++q_head) {
+      int hits = 0;
+      for (size_t i = 0; i < 4; ++i) hits += heaviest(text, layer, q_head, i) == sources[i];
+      EXPECT_EQ(scores.value()[size_t(layer) * 6 + size_t(q_head)], hits / 4.0);
+    }
+  }
+  EXPECT_GE(scores.value()[6 + 4], 0.5);
+}
+
+TEST(Retrieval, StopsWhenCancelled) {
+  const Text text = random_text({2, 2, 32}, 1, 64, {63}, 6);
+  const CancelFlag cancelled{true};
+  const int source = 0;
+  const auto scores = retrieval_scores(text.pages, text.view(), text.n_q_heads(), text.queries,
+                                       {&source, 1}, 2, &cancelled);
+  ASSERT_FALSE(scores.ok());
+  EXPECT_EQ(scores.error().code, ErrorCode::kCancelled);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <random>
 
 #include "models.h"
@@ -289,6 +290,98 @@ TEST_F(PipelineTest, OneHeadsBlockSizeDoesNotTouchAnotherHead) {
   double sum = 0;
   for (uint32_t i = a.block_offset[0]; i < a.block_offset[1]; ++i) sum += a.mass[i];
   EXPECT_NEAR(sum, 1, 1e-4) << "a head's masses are shares of its attention";
+}
+
+TEST_F(PipelineTest, TellsItsMemoryWhileAPromptIsRead) {
+  const auto engine = open();
+  std::vector<MemoryReport> told;
+  engine->on_memory([&](const MemoryReport& report) { told.push_back(report); });
+  ASSERT_EQ(told.size(), 1U);
+  EXPECT_EQ(told[0].kv_bytes, 0U);
+  const SequenceId sequence = engine->create_sequence();
+  read(*engine, sequence, document());
+  ASSERT_GT(told.size(), 2U) << "the read takes longer than a few reports are apart";
+  EXPECT_GT(told.back().kv_bytes, told[1].kv_bytes);
+  const uint64_t page_bytes = engine->memory().kv_bytes / ((kDocument + 15) / 16);
+  EXPECT_EQ(engine->memory().kv_kept_bytes, 0U);
+  engine->release(sequence);
+  EXPECT_EQ(engine->memory().kv_bytes, 0U);
+  EXPECT_EQ(engine->memory().kv_kept_bytes, page_bytes * ((kDocument + 15) / 16))
+      << "what was read is found again";
+}
+
+TEST_F(PipelineTest, MassKeptIsTheDenseMassOfWhatWasRead) {
+  const auto engine = open();
+  const SequenceId sparse = engine->create_sequence();
+  read(*engine, sparse, document());
+  const SequenceId dense = engine->fork(sparse).value();
+  DecodeOptions kept = kSparse;
+  kept.trace_mass = kept.trace_kept = true;
+  const auto some = engine->decode(sparse, tokens_[1600], kept);
+  ASSERT_TRUE(some.ok());
+  const auto all = engine->decode(dense, tokens_[1600], {Mode::kDense, 1, true, true});
+  ASSERT_TRUE(all.ok());
+  const size_t n_heads = engine->profile().block_tokens.size();
+  ASSERT_EQ(some.value().mass_kept.size(), n_heads);
+  EXPECT_EQ(all.value().mass_kept, std::vector<float>(n_heads, 1)) << "dense keeps everything";
+  // Both steps have the same queries in the first layer only.
+  int n_less = 0;
+  for (int head = 0; head < engine->model().n_kv_heads; ++head) {
+    std::map<uint32_t, double> mass;
+    for (auto i = all.value().block_offset[head]; i < all.value().block_offset[head + 1]; ++i) {
+      mass[all.value().block_idx[i]] = all.value().mass[i];
+    }
+    double sum = 0;
+    for (auto i = some.value().block_offset[head]; i < some.value().block_offset[head + 1]; ++i) {
+      sum += mass.at(some.value().block_idx[i]);
+    }
+    EXPECT_NEAR(some.value().mass_kept[head], sum, 1e-4);
+    n_less += sum < 0.999;
+  }
+  EXPECT_GT(n_less, 0) << "this test sees no head that leaves something out";
+  for (const float share : some.value().mass_kept) {
+    EXPECT_GT(share, 0);
+    EXPECT_LE(share, 1);
+  }
+  const auto plain = engine->decode(sparse, tokens_[1601], kSparse);
+  EXPECT_TRUE(plain.value().mass_kept.empty()) << "measured on request only";
+}
+
+TEST_F(PipelineTest, TimingStepsLeavesTheSequenceAsItWas) {
+  const auto engine = open();
+  const Logits truth = straight(*engine);
+  const SequenceId sequence = engine->create_sequence();
+  read(*engine, sequence, document());
+  const uint64_t kv_bytes = engine->memory().kv_bytes;
+  const auto timing = engine->time_steps(sequence, kSparse, 3);
+  ASSERT_TRUE(timing.ok()) << timing.error().message;
+  EXPECT_EQ(engine->memory().kv_bytes, kv_bytes);
+  EXPECT_EQ(timing.value().depth_tokens, kDocument + 4) << "three steps and one to warm up";
+  EXPECT_GT(timing.value().bytes_per_second, 0);
+
+  const auto& stages = timing.value().stages;
+  ASSERT_EQ(stages.size(), 2 + 4 * size_t(engine->model().n_layers));
+  EXPECT_EQ(stages.front().stage, DecodeStage::kEmbed);
+  EXPECT_EQ(stages.back().stage, DecodeStage::kLogits);
+  uint64_t attend_bytes = 0, weights_bytes = 0;
+  for (const StageTime& stage : stages) {
+    EXPECT_GT(stage.seconds, 0);
+    (stage.stage == DecodeStage::kAttend ? attend_bytes : weights_bytes) += stage.bytes;
+  }
+  EXPECT_LE(weights_bytes, engine->memory().weights_bytes);
+  EXPECT_GT(weights_bytes, engine->memory().weights_bytes / 2);
+
+  EXPECT_EQ(ask(*engine, sequence), truth) << "the sequence is as it was";
+  ASSERT_TRUE(engine->truncate(sequence, kDocument).ok());
+  uint64_t read_bytes = 0;
+  for (int i = 0; i < 4; ++i) {
+    const auto step = engine->decode(sequence, tokens_[1600], kSparse);
+    read_bytes = step.value().kv_bytes + step.value().digest_bytes;
+  }
+  EXPECT_EQ(attend_bytes, read_bytes) << "of a step at the same depth";
+
+  EXPECT_FALSE(engine->time_steps(engine->create_sequence(), kSparse, 1).ok());
+  EXPECT_FALSE(engine->time_steps(sequence, kSparse, 0).ok());
 }
 
 TEST_F(PipelineTest, BadCallsAreErrorsWithCodes) {

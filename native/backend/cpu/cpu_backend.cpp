@@ -2,11 +2,14 @@
 
 #include <ggml-alloc.h>
 
+#include <chrono>
 #include <cmath>
 #include <cstring>
+#include <deque>
 #include <fstream>
 
 #include "backend/cpu/cpu_backend_attention.h"
+#include "backend/cpu/cpu_backend_bandwidth.h"
 #include "backend/cpu/cpu_backend_ggml.h"
 #include "backend/cpu/cpu_backend_products.h"
 #include "backend/cpu/cpu_backend_weights.h"
@@ -14,13 +17,56 @@
 namespace scholia {
 namespace {
 
-constexpr size_t kNodesPerLayer = 48;
+constexpr size_t kNodesPerLayer = 52;
 
 struct ContextCloser {
   void operator()(ggml_context* context) const { ggml_free(context); }
 };
 struct AllocatorCloser {
   void operator()(ggml_gallocr_t allocator) const { ggml_gallocr_free(allocator); }
+};
+
+// When each stage of a step ended. Marks are nodes of the graph, seen by one thread after all have
+// done what comes before.
+class StageClock {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  // x, and a look at the clock once x and what else is named here are there.
+  ggml_tensor* mark(ggml_context* ctx, DecodeStage stage, int layer, ggml_tensor* x,
+                    ggml_tensor* also = nullptr, ggml_tensor* also_that = nullptr) {
+    Mark& mark = marks_.emplace_back(Mark{stage, layer, {}});
+    if (also == nullptr) return ggml_map_custom1_inplace(ctx, x, look, 1, &mark);
+    return ggml_map_custom3_inplace(ctx, x, also, also_that, look3, 1, &mark);
+  }
+  void start() { start_ = Clock::now(); }
+  std::vector<StageTime> times() const {
+    std::vector<StageTime> times;
+    Clock::time_point begin = start_;
+    for (const Mark& mark : marks_) {
+      const double seconds = std::chrono::duration<double>(mark.end - begin).count();
+      times.push_back({mark.stage, mark.layer, seconds, 0});
+      begin = mark.end;
+    }
+    return times;
+  }
+
+ private:
+  struct Mark {
+    DecodeStage stage;
+    int layer;
+    Clock::time_point end;
+  };
+  static void look(ggml_tensor*, const ggml_tensor*, int, int, void* mark) {
+    static_cast<Mark*>(mark)->end = Clock::now();
+  }
+  static void look3(ggml_tensor*, const ggml_tensor*, const ggml_tensor*, const ggml_tensor*, int,
+                    int, void* mark) {
+    static_cast<Mark*>(mark)->end = Clock::now();
+  }
+
+  std::deque<Mark> marks_;  // addresses stay
+  Clock::time_point start_;
 };
 
 // A built graph with its inputs and its memory.
@@ -32,6 +78,7 @@ struct Graph {
   ggml_tensor* positions = nullptr;  // [n] i32
   ggml_tensor* logits = nullptr;     // [n_vocab, rows]; null: none asked for
   CpuProducts products;              // packed products among the nodes
+  StageClock* clock = nullptr;       // null: the stages are not timed
   int n_tokens = 0;
   LogitRows rows = LogitRows::kNone;
 };
@@ -83,7 +130,7 @@ class CpuBackend final : public Backend {
 
   Result<std::span<const float>> decode(const DecodeStep& step, KvPages& pages) override {
     if (decode_.n_tokens == 0) {
-      if (Status status = build_decode(); !status.ok()) return status.error();
+      if (Status status = build_decode(decode_); !status.ok()) return status.error();
     }
     set_inputs(decode_, {&step.token, 1}, step.view.n_tokens);
     attention_.begin_decode(step, pages);
@@ -91,6 +138,24 @@ class CpuBackend final : public Backend {
     if (logits.ok()) attention_.finish_decode(step);
     return logits;
   }
+
+  // A graph of its own, so that the one that answers has no marks in it.
+  Result<std::vector<StageTime>> time_decode(const DecodeStep& step, KvPages& pages) override {
+    StageClock clock;
+    Graph timed;
+    timed.clock = &clock;
+    if (Status status = build_decode(timed); !status.ok()) return status.error();
+    set_inputs(timed, {&step.token, 1}, step.view.n_tokens);
+    attention_.begin_decode(step, pages);
+    clock.start();
+    if (auto logits = run(timed, nullptr); !logits.ok()) return logits.error();
+    attention_.finish_decode(step);
+    std::vector<StageTime> times = clock.times();
+    for (StageTime& time : times) time.bytes = weights_.stage_bytes(time.stage, time.layer);
+    return times;
+  }
+
+  double bytes_per_second() const override { return read_bandwidth(cpu_.n_threads()); }
 
  private:
   // --- running ------------------------------------------------------------------------------
@@ -166,19 +231,26 @@ class CpuBackend final : public Backend {
     return finish(graph);
   }
 
-  Status build_decode() {
-    Graph& graph = decode_;
+  Status build_decode(Graph& graph) {
     start(graph, 1);
     graph.n_tokens = 1;
     ggml_context* ctx = graph.context.get();
-    ggml_tensor* hidden = embed(ctx, graph.tokens);
+    const auto timed = [&](DecodeStage stage, int layer, ggml_tensor* x) {
+      return graph.clock == nullptr ? x : graph.clock->mark(ctx, stage, layer, x);
+    };
+    ggml_tensor* hidden = timed(DecodeStage::kEmbed, 0, embed(ctx, graph.tokens));
     for (int layer = 0; layer < hp_.n_layers; ++layer) {
-      const Qkv qkv = attention_in(graph, hidden, layer);
-      ggml_tensor* attended = attention_.attend_token(ctx, layer, qkv.q, qkv.k, qkv.v);
-      hidden = attention_out(graph, hidden, attended, layer);
-      hidden = feed_forward(graph, hidden, layer);
+      Qkv qkv = attention_in(graph, hidden, layer);
+      if (graph.clock != nullptr) {
+        qkv.q = graph.clock->mark(ctx, DecodeStage::kAttentionIn, layer, qkv.q, qkv.k, qkv.v);
+      }
+      ggml_tensor* attended = timed(DecodeStage::kAttend, layer,
+                                    attention_.attend_token(ctx, layer, qkv.q, qkv.k, qkv.v));
+      hidden = timed(DecodeStage::kAttentionOut, layer,
+                     attention_out(graph, hidden, attended, layer));
+      hidden = timed(DecodeStage::kFeedForward, layer, feed_forward(graph, hidden, layer));
     }
-    graph.logits = logits(graph, hidden);
+    graph.logits = timed(DecodeStage::kLogits, 0, logits(graph, hidden));
     return finish(graph);
   }
 

@@ -257,16 +257,19 @@ void CpuAttention::run_attend_token(LayerWork& work, const float* q, float* out)
                  head.pieces.first_run[piece + 1] - run, state, page_mass);
     if (head.pieces_left.fetch_add(1, std::memory_order_acq_rel) == n_pieces - 1) {
       head.pieces_left.store(0, std::memory_order_relaxed);
-      merge(work.layer, kv_head, out);
+      merge(work.layer, kv_head, q, out);
     }
   }
 }
 
-void CpuAttention::merge(int layer, int kv_head, float* out) {
+void CpuAttention::merge(int layer, int kv_head, const float* q, float* out) {
   HeadWork& head = *heads_[kv_head];
   merge_states(head.m.data(), head.l.data(), head.o.data(), head.pieces.count(), hp_.group(), hp_.head_dim,
                out + size_t(kv_head) * hp_.group() * hp_.head_dim, head.lse.data());
   if (step_->trace_mass) trace_masses(layer, kv_head);
+  if (step_->trace_kept) {
+    traces_[head_idx(layer, kv_head)].mass_kept = mass_kept(layer, kv_head, q);
+  }
 }
 
 // --- trace ----------------------------------------------------------------------------------
@@ -297,9 +300,38 @@ void CpuAttention::trace_masses(int layer, int kv_head) {
   }
 }
 
+// The share of dense attention that falls on what was read, mean over the group's query heads.
+// Attends to the whole context beside what the step read, for nothing but its normalisers.
+float CpuAttention::mass_kept(int layer, int kv_head, const float* q) const {
+  const HeadPlan& plan = step_->plan->heads[head_idx(layer, kv_head)];
+  if (plan.n_selected == plan.n_free()) return 1;
+  const int D = hp_.head_dim, group = hp_.group();
+  const TokenRun context{0, step_->plan->n_tokens};
+  Pieces pieces;
+  pieces.cut(&context, 1);
+  std::vector<float> m(size_t(pieces.count()) * group), l(m.size()), o(m.size() * D);
+  for (int piece = 0; piece < pieces.count(); ++piece) {
+    const size_t at = size_t(piece) * group;
+    const int run = pieces.first_run[piece];
+    attend_piece(kv_layer(layer), kv_head, q + size_t(kv_head) * group * D, group,
+                 pieces.runs.data() + run, pieces.first_run[piece + 1] - run,
+                 {m.data() + at, l.data() + at, o.data() + at * D}, nullptr);
+  }
+  std::vector<float> out(size_t(group) * D), lse(group);
+  merge_states(m.data(), l.data(), o.data(), pieces.count(), group, D, out.data(), lse.data());
+  float kept = 0;
+  for (int g = 0; g < group; ++g) kept += std::exp(heads_[kv_head]->lse[g] - lse[g]);
+  return std::min(1.0F, kept / static_cast<float>(group));  // 1 but for rounding
+}
+
 void CpuAttention::finish_decode(const DecodeStep& step) {
-  if (step.trace == nullptr || !step.trace_mass) return;
+  if (step.trace == nullptr) return;
   StepTrace& trace = *step.trace;
+  if (step.trace_kept) {
+    trace.mass_kept.clear();
+    for (const HeadTrace& head : traces_) trace.mass_kept.push_back(head.mass_kept);
+  }
+  if (!step.trace_mass) return;
   trace.block_offset.assign(1, 0);
   trace.block_idx.clear();
   trace.mass.clear();

@@ -64,6 +64,7 @@ class CpuAttention {
   struct HeadTrace {
     std::vector<uint32_t> block_idx;
     std::vector<float> mass;
+    float mass_kept = 1;
   };
 
   void run_store(int layer, const ggml_tensor* q, const ggml_tensor* k, const ggml_tensor* v,
@@ -74,8 +75,9 @@ class CpuAttention {
 
   void select(int layer, int kv_head);
   void read_blocks(int layer, int kv_head, const int* selected);
-  void merge(int layer, int kv_head, float* out);
+  void merge(int layer, int kv_head, const float* q, float* out);
   void trace_masses(int layer, int kv_head);
+  float mass_kept(int layer, int kv_head, const float* q) const;
   int head_idx(int layer, int kv_head) const { return layer * hp_.n_kv_heads + kv_head; }
   KvLayer kv_layer(int layer) const;
 

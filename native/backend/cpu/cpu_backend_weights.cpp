@@ -241,4 +241,32 @@ Result<CpuWeights> CpuWeights::load(const GgufModel& model, const GgmlCpu& cpu) 
   return weights;
 }
 
+uint64_t CpuWeights::stage_bytes(DecodeStage stage, int layer) const {
+  const CpuLayer& w = layers[layer];
+  if (is_packed()) {
+    const PackedLayer& packed = packed_layers[layer];
+    switch (stage) {
+      case DecodeStage::kAttentionIn:
+        return packed.wq.bytes() + packed.wk.bytes() + packed.wv.bytes();
+      case DecodeStage::kAttentionOut: return packed.wo.bytes();
+      case DecodeStage::kFeedForward:
+        return packed.ffn_gate.bytes() + packed.ffn_up.bytes() + packed.ffn_down.bytes();
+      case DecodeStage::kLogits: return packed_output->bytes();
+      case DecodeStage::kEmbed:
+      case DecodeStage::kAttend: return 0;
+    }
+  }
+  switch (stage) {
+    case DecodeStage::kAttentionIn:
+      return ggml_nbytes(w.wq) + ggml_nbytes(w.wk) + ggml_nbytes(w.wv);
+    case DecodeStage::kAttentionOut: return ggml_nbytes(w.wo);
+    case DecodeStage::kFeedForward:
+      return ggml_nbytes(w.ffn_gate) + ggml_nbytes(w.ffn_up) + ggml_nbytes(w.ffn_down);
+    case DecodeStage::kLogits: return ggml_nbytes(output);
+    case DecodeStage::kEmbed:
+    case DecodeStage::kAttend: return 0;
+  }
+  return 0;
+}
+
 }  // namespace scholia

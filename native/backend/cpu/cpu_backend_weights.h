@@ -42,6 +42,8 @@ class CpuWeights {
   std::optional<PackedMatrix> packed_output;
 
   uint64_t bytes() const { return bytes_; }
+  // Of the matrices that a stage of a decode step reads.
+  uint64_t stage_bytes(DecodeStage stage, int layer) const;
 
  private:
   struct ContextCloser {

@@ -427,6 +427,7 @@ std::vector<std::string> KvCache::stored_runs(SequenceId id) const {
 // --- memory ---------------------------------------------------------------------------------
 
 size_t KvCache::pages_in_use() const { return state_->pool.n_referenced(); }
+size_t KvCache::pages_kept() const { return state_->pool.n_findable(); }
 
 size_t KvCache::digest_bytes() const {
   std::unordered_set<const DigestGroup*> groups;

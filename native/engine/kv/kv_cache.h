@@ -107,6 +107,7 @@ class KvCache {
   int chunk_end(int position, int segment_end) const;
 
   size_t pages_in_use() const;  // referenced by sequences, shared ones once
+  size_t pages_kept() const;    // of past reads, still findable
   size_t digest_bytes() const;  // shared groups once
 
  private:

@@ -23,6 +23,7 @@ class PagePool {
   size_t n_pages() const { return pages_.size(); }
   size_t n_referenced() const { return pages_.size() - n_available(); }
   size_t n_available() const { return free_.size() + findable_.size(); }
+  size_t n_findable() const { return findable_.size(); }  // in no use, but filled
 
   // A page with one reference. Precondition: n_available() > 0.
   PageId take();

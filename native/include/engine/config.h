@@ -43,6 +43,7 @@ struct ModelInfo {
 struct MemoryReport {
   uint64_t weights_bytes = 0;   // weights as held, after conversion
   uint64_t kv_bytes = 0;        // KV pages in use (shared ones once)
+  uint64_t kv_kept_bytes = 0;   // KV pages of past reads: in no use, but filled, and found again
   uint64_t kv_pool_bytes = 0;   // what the pool may grow to
   uint64_t digest_bytes = 0;
   uint64_t workspace_bytes = 0; // compute buffers

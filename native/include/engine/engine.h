@@ -44,6 +44,7 @@ struct DecodeOptions {
   Mode mode = Mode::kAbSparse;
   int budget_tokens = 2048;  // average of tokens read per KV head, forced ones included
   bool trace_mass = false;   // also measure the attention mass of every block read
+  bool trace_kept = false;   // also measure the mass kept, at the price of a dense step
 };
 
 struct SamplingOptions {
@@ -67,12 +68,17 @@ struct StepTrace {
   std::vector<uint32_t> block_offset;    // [heads + 1]
   std::vector<uint32_t> block_idx;       // kv_block index within the head's own block size
   std::vector<float> mass;               // share of attention, mean over the group's query heads
+  // With trace_kept only, and where the device measures it: of the attention that dense decode
+  // would give to the whole context, the share that falls on what was read. [heads]
+  std::vector<float> mass_kept;
 };
 
 struct GenerateOptions {
   DecodeOptions decode;
   SamplingOptions sampling;
   int max_tokens = 512;
+  // The mass kept is measured at the first step and at every so many-th after it; 0: never.
+  int kept_every_steps = 0;
 };
 
 struct GeneratedToken {
@@ -102,8 +108,39 @@ struct HeadErrors {
   int n_queries = 0;
 };
 
+// A token that a text copies: the one after `position` is that at `source`.
+struct CopiedToken {
+  int position = 0;
+  int source = 0;
+};
+
+// The stages of a decode step, in order; embed and logits once, the others in each layer.
+enum class DecodeStage : uint8_t {
+  kEmbed,
+  kAttentionIn,
+  kAttend,
+  kAttentionOut,
+  kFeedForward,
+  kLogits,
+};
+
+struct StageTime {
+  DecodeStage stage = DecodeStage::kEmbed;
+  int layer = 0;        // 0 for embed and logits
+  double seconds = 0;   // median over the steps
+  uint64_t bytes = 0;   // weights, keys, values and digests that it reads
+};
+
+struct StepTiming {
+  int depth_tokens = 0;  // of the last step
+  int n_steps = 0;
+  std::vector<StageTime> stages;
+  double bytes_per_second = 0;  // what this machine's memory gives its threads: the floor
+};
+
 class Engine {
  public:
+  using MemoryCallback = std::function<void(const MemoryReport&)>;
   using LoadProgress = std::function<void(double fraction)>;
   using PrefillCallback = std::function<void(const PrefillProgress&)>;
   using TokenCallback = std::function<void(const GeneratedToken&)>;
@@ -117,6 +154,9 @@ class Engine {
   virtual const HeadProfile& profile() const = 0;
   virtual std::string device_name() const = 0;      // e.g. "cpu (zen4, 2 threads)"
   virtual MemoryReport memory() const = 0;
+  // Calls back at once, and from then on while a prefill, an answer or a measurement runs, some ten
+  // times a second: on the thread that runs it.
+  virtual void on_memory(MemoryCallback callback) = 0;
   // Digests of existing sequences are rebuilt on their next decode step.
   virtual Status set_profile(HeadProfile profile) = 0;
 
@@ -154,6 +194,10 @@ class Engine {
   virtual Result<StepTrace> decode(SequenceId sequence, Token token,
                                    const DecodeOptions& options) = 0;
   virtual std::span<const float> logits() const = 0;  // [n_vocab] of the last prefill or decode
+  // Times the stages of n_steps decode steps on a copy of the sequence, which stays as it is.
+  // kDeviceUnavailable where the device does not measure its stages.
+  virtual Result<StepTiming> time_steps(SequenceId sequence, const DecodeOptions& options,
+                                        int n_steps) = 0;
 
   // answer: samples from the current logits and decodes until the turn ends.
   virtual Result<GenerateReport> generate(SequenceId sequence, const GenerateOptions& options,
@@ -172,6 +216,13 @@ class Engine {
                                            std::span<const int> budget_tokens,
                                            const PrefillCallback& on_progress,
                                            const CancelFlag* cancel) = 0;
+  // Prefills tokens on a fresh sequence and measures for each query head how often its heaviest
+  // token is the one that is copied (retrieval heads: Wu et al., arXiv 2404.15574):
+  // [n_layers * n_q_heads], shares of the copies. The copies' positions ascend.
+  virtual Result<std::vector<double>> measure_retrieval(std::span<const Token> tokens,
+                                                        std::span<const CopiedToken> copies,
+                                                        const PrefillCallback& on_progress,
+                                                        const CancelFlag* cancel) = 0;
 };
 
 // What can be said of a GGUF without loading its weights. May crash the process on strange files

@@ -14,6 +14,7 @@
 #include <memory>
 #include <mutex>
 #include <new>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -52,6 +53,10 @@ class EngineThread {
   // is left; a job may still count as running for a moment after its `done`.
   bool cancel(JobId id);
 
+  // What the Engine last said that it holds; while a call runs, some ten times a second. Any thread,
+  // at once. Null without an open Engine.
+  std::optional<MemoryReport> memory() const;
+
   // Cancels everything, frees the Engine on its thread, then calls `closed` there. Every call's
   // `closed` is called once; later jobs end in kCancelled.
   void close(std::function<void()> closed = {});
@@ -79,6 +84,7 @@ class EngineThread {
   void enqueue(std::unique_ptr<Job> job);
   void run_jobs();
   std::unique_ptr<Job> next_job();  // waits; null when the thread is to end
+  void set_memory(std::optional<MemoryReport> report);
   void finish_closing();
 
   std::mutex mutex_;
@@ -88,6 +94,8 @@ class EngineThread {
   bool closing_ = false;
   bool closed_ = false;
   std::vector<std::function<void()>> on_closed_;
+  mutable std::mutex memory_mutex_;
+  std::optional<MemoryReport> memory_;
   std::mutex join_mutex_;
   std::thread thread_;  // last: it starts in the constructor and uses all of the above
 };
