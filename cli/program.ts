@@ -121,6 +121,7 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
       wholeNumber(1024),
     )
     .option("--budget <tokens>", "reference budget", wholeNumber(256))
+    .option("--retrieval-only", "add retrieval scores to the model's profile; the rest stays")
     .option("--seed <n>", "seed of the planted facts", wholeNumber(0, 0xffff_ffff), 0)
     .action(
       runs<CalibrateOptions>((shell, [model], options) =>

@@ -90,6 +90,8 @@ export type Timing = z.infer<typeof timingSchema>;
 export const memorySchema = z.strictObject({
   weightsBytes: z.number().nonnegative(),
   kvBytes: z.number().nonnegative(),
+  /** KV of past reads; answers of before it was counted have none. */
+  kvKeptBytes: z.number().nonnegative().default(0),
   kvPoolBytes: z.number().nonnegative(),
   digestBytes: z.number().nonnegative(),
   workspaceBytes: z.number().nonnegative(),

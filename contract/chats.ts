@@ -82,6 +82,22 @@ export interface ReadMap {
   whole: Float32Array;
   /** For each sentence of the answer: its characters [start, end) and its strip [bins]. */
   sentences: { start: number; end: number; strip: Float32Array }[];
+  /** What each head did; null of an answer of before it was kept. */
+  heads: HeadsOfAnswer | null;
+}
+
+/** What each head read for an answer. */
+export interface HeadsOfAnswer {
+  /** [heads] */
+  blockTokens: number[];
+  /** [heads] kv_blocks per token, the mean over the answer. */
+  blocksRead: Float32Array;
+  /** Keys and values read per token, all heads. */
+  kvBytes: number;
+  /** The steps, from 0, at which the mass kept was measured. */
+  keptSteps: number[];
+  /** [steps][heads] see {@link file://./trace.ts} */
+  massKept: Float32Array;
 }
 
 export interface ExportedChat {

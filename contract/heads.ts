@@ -11,6 +11,8 @@ export interface HeadRow {
   outputError: number | null;
   /** Attention mass of the selection over that of the best tokens of its size. */
   recall: number | null;
+  /** How often the head's heaviest token is the one that is being copied. */
+  retrievalScore: number | null;
   /** Output error with blocks of 128 tokens minus that with 16, at the reference budget. */
   sensitivity: number | null;
 }
@@ -29,13 +31,17 @@ export interface HeadTable {
   heads: HeadRow[];
 }
 
-/** What calibration measured for each head at the reference budget. */
+/** What calibration measured for each head. */
 export interface HeadCurves {
   profile: string;
   /** Block sizes, in tokens: [4]. */
   blockTokens: number[];
-  /** [heads][4] output error by block size; layer-major. */
+  /** [heads][4] output error by block size at the reference budget; layer-major. */
   errorByBlock: number[][];
+  /** Budgets, in tokens; empty where only the reference budget was kept. */
+  budgetTokens: number[];
+  /** [heads][4][budgets] output error. */
+  errorByBudget: number[][][];
   /** Means over heads of blocks of 32 tokens for all. */
   uniform: { outputError: number; recall: number };
 }

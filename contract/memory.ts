@@ -4,7 +4,7 @@
 export interface MemoryNode {
   /** Unique among its siblings, for people, e.g. "layer 3" or "attn_q". */
   name: string;
-  kind: "group" | "weights" | "kv" | "digests" | "workspace" | "process" | "free";
+  kind: "group" | "weights" | "kv" | "kept" | "digests" | "workspace" | "process" | "free";
   bytes: number;
   children?: MemoryNode[];
 }
@@ -25,6 +25,8 @@ export interface MemorySample {
   at: string;
   weightsBytes: number;
   kvBytes: number;
+  /** KV of past reads, kept to be found again. */
+  kvKeptBytes: number;
   digestBytes: number;
   workspaceBytes: number;
   freeBytes: number;
@@ -44,4 +46,19 @@ export interface MeasuredRate {
   /** Tokens that the rate rests on. */
   tokens: number;
   measuredAt: string;
+}
+
+/** What a model would need, as the numbers of the pre-flight have it: bytes for each token of context
+ * besides what does not grow. */
+export interface MemoryEstimate {
+  model: { name: string; fingerprint: string; contextTokens: number };
+  profile: string;
+  /** As the engine holds them; of a model that is not open, as its file has them. */
+  weightsBytes: number;
+  /** Null: the model is not open, and it is not known yet. */
+  workspaceBytes: number | null;
+  kvBytesPerToken: number;
+  digestBytesPerToken: number;
+  /** Free, and what the open engine would give back. */
+  availableBytes: number;
 }

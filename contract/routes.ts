@@ -23,9 +23,10 @@ import {
   type ReadStore,
 } from "./documents.ts";
 import type { CalibrationReport, HeadCurves, HeadTable } from "./heads.ts";
-import type { MeasuredRate, MemoryMap } from "./memory.ts";
+import type { MeasuredRate, MemoryEstimate, MemoryMap } from "./memory.ts";
 import type { QueueItem } from "./queue.ts";
 import { devices, type Settings, settingsSchema } from "./settings.ts";
+import type { StepTimings } from "./timing.ts";
 
 export { type Device, devices } from "./settings.ts";
 
@@ -150,6 +151,8 @@ export const requestInputs = {
   "chat.export": z.strictObject({ chatId: rowIdSchema, format: z.enum(["markdown", "json"]) }),
 
   "memory.map": z.strictObject({}),
+  /** What a model with a profile would need; it need not be open, but must be here. */
+  "memory.estimate": engineSettingsSchema,
   "rates.list": z.strictObject({}),
   "settings.get": z.strictObject({}),
   "settings.set": settingsSchema.partial(),
@@ -196,6 +199,8 @@ export const runInputs = {
   "heads.calibrate": z.strictObject({
     ...engineShape,
     texts: z.array(z.string().min(1)).min(1).max(1000),
+    /** Measure only how the heads retrieve, and add it to the model's profile. */
+    retrievalOnly: z.boolean().default(false),
     /** Where the profile goes; absent: beside the data, under its model's name. */
     output: z.string().min(1).optional(),
     /** Profile's name; absent: the model's. */
@@ -218,6 +223,12 @@ export const runInputs = {
       .min(1)
       .default(["prefill", "decode"]),
     seed: z.int().min(0).max(0xffff_ffff).default(0),
+  }),
+  /** Times decode steps in the context of the last answer, dense and sparse. */
+  "timing.steps": z.strictObject({
+    ...engineShape,
+    budgetTokens: answerShape.budgetTokens,
+    steps: z.int().min(1).max(64).default(8),
   }),
   "models.get": z.strictObject({ id: z.string().min(1).max(200) }),
 } as const;
@@ -276,6 +287,7 @@ export interface RequestOutputs {
   "chat.readMap": ReadMap;
   "chat.export": ExportedChat;
   "memory.map": MemoryMap;
+  "memory.estimate": MemoryEstimate;
   "rates.list": MeasuredRate[];
   "settings.get": Settings;
   "settings.set": Settings;
@@ -297,6 +309,7 @@ export interface RunOutputs {
   "answer.ask": Answer;
   "heads.calibrate": CalibrationReport;
   "bench.run": BenchRow[];
+  "timing.steps": StepTimings;
   "models.get": { id: string; path: string; bytes: number };
 }
 

@@ -1,8 +1,9 @@
 /** A trace frame: what one decode step read, in at most 8 KB, so that a window can draw it at every
  * step. Little-endian:
  *
- *     0  u8   version (1)
- *     1  u8   flags: bit 0, the strips below hold attention mass (else tokens read)
+ *     0  u8   version (2)
+ *     1  u8   flags: bit 0, the strips below hold attention mass (else tokens read); bit 1, the mass
+ *             kept was measured at this step
  *     2  u16  heads H, layer-major
  *     4  u32  depth: tokens in the context, the new one included
  *     8  u32  first token of the document in the sequence
@@ -19,11 +20,12 @@
  *    ..  u16[M]     mean strip
  *    ..  u8[H]      log2 of the block size
  *    ..  u8[H * P]  strips of the heads, head by head
+ *    ..  u8[H]      with bit 1: the mass kept, value = u8 / 255
  *
  * A strip divides the document's tokens into equal bins. With mass, a bin is the share of attention
  * that fell into it; without, the share of its tokens that were read. */
 
-export const traceVersion = 1;
+export const traceVersion = 2;
 export const traceMaxBytes = 8192;
 const headerBytes = 56;
 const meanBins = 1024;
@@ -41,6 +43,9 @@ export interface TraceFrame {
   blockTokens: Uint16Array;
   /** [heads] */
   blocksRead: Uint16Array;
+  /** [heads] of the attention that dense decode would give to the whole context, the share that falls
+   * on what was read; null at the steps where it was not measured. */
+  massKept: Float32Array | null;
   /** [bins] over the document, mean over heads */
   mean: Float32Array;
   /** [heads][headBins] */
@@ -51,7 +56,7 @@ export interface TraceFrame {
 /** Bins that fit a frame for so many heads. Models of more heads than fit get no strips per head.
  * @returns null when not even the heads' counts fit. */
 export function traceBins(heads: number): { mean: number; perHead: number } | null {
-  const fixed = headerBytes + 3 * heads;
+  const fixed = headerBytes + 4 * heads;
   const room = traceMaxBytes - fixed;
   if (room < 0 || heads > 0xffff) return null;
   const mean = Math.min(meanBins, Math.floor(room / 2));
@@ -61,13 +66,15 @@ export function traceBins(heads: number): { mean: number; perHead: number } | nu
 
 export function encodeTrace(frame: TraceFrame): Uint8Array {
   const heads = frame.blockTokens.length;
-  const bytes = headerBytes + 3 * heads + 2 * frame.mean.length + heads * frame.headBins;
+  const kept = frame.massKept ?? new Float32Array(0);
+  const bytes =
+    headerBytes + 3 * heads + 2 * frame.mean.length + heads * frame.headBins + kept.length;
   if (bytes > traceMaxBytes) throw new RangeError(`a trace frame of ${bytes} bytes is too long`);
   const meanScale = largest(frame.mean);
   const headScale = largest(frame.perHead);
   const view = new DataView(new ArrayBuffer(bytes));
   view.setUint8(0, traceVersion);
-  view.setUint8(1, frame.holdsMass ? 1 : 0);
+  view.setUint8(1, (frame.holdsMass ? 1 : 0) | (frame.massKept !== null ? 2 : 0));
   view.setUint16(2, heads, true);
   view.setUint32(4, frame.depth, true);
   view.setUint32(8, frame.documentStart, true);
@@ -90,6 +97,7 @@ export function encodeTrace(frame: TraceFrame): Uint8Array {
   }
   for (const tokens of frame.blockTokens) view.setUint8(at++, Math.log2(tokens));
   for (const value of frame.perHead) view.setUint8(at++, quantise(value, headScale, 255));
+  for (const value of kept) view.setUint8(at++, quantise(value, 1, 255));
   return new Uint8Array(view.buffer);
 }
 
@@ -102,7 +110,9 @@ export function decodeTrace(bytes: Uint8Array): TraceFrame {
   const heads = view.getUint16(2, true);
   const bins = view.getUint16(16, true);
   const headBins = view.getUint16(18, true);
-  if (bytes.length !== headerBytes + 3 * heads + 2 * bins + heads * headBins) {
+  const hasKept = (view.getUint8(1) & 2) !== 0;
+  const perHeadBytes = 3 + headBins + (hasKept ? 1 : 0);
+  if (bytes.length !== headerBytes + perHeadBytes * heads + 2 * bins) {
     throw new RangeError("a trace frame cut short");
   }
   const meanScale = view.getFloat32(20, true);
@@ -126,6 +136,7 @@ export function decodeTrace(bytes: Uint8Array): TraceFrame {
     mean: Float32Array.from({ length: bins }, () => (next16() / 65535) * meanScale),
     blockTokens: Uint16Array.from({ length: heads }, () => 2 ** next8()),
     perHead: Float32Array.from({ length: heads * headBins }, () => (next8() / 255) * headScale),
+    massKept: hasKept ? Float32Array.from({ length: heads }, () => next8() / 255) : null,
   };
 }
 

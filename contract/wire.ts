@@ -1,6 +1,7 @@
 /** What travels over the channel between a shell and the host. */
 import { z } from "zod";
 import type { ErrorValue, Result } from "./errors.ts";
+import type { MemorySample } from "./memory.ts";
 import type { QueueItem } from "./queue.ts";
 import type { RequestRoute, RunRoute } from "./routes.ts";
 import type { RunFrame } from "./stream.ts";
@@ -52,6 +53,8 @@ export type HostEvent =
   | { kind: "changed"; what: Changing; id?: string }
   /** The whole queue, whenever something in it moves. */
   | { kind: "queue"; items: QueueItem[] }
+  /** What the engine holds, some times a second while it works. */
+  | { kind: "memory"; sample: MemorySample }
   /** A run of a chat has begun: other windows may attach. */
   | { kind: "asked"; runId: string; chatId: string; turnId: string }
   /** Something to tell the person that belongs to no run, e.g. that the library was damaged. */

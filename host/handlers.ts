@@ -14,6 +14,7 @@ import type { Document } from "./document/document.ts";
 import { PagePictures } from "./document/pdf/pagePictures.ts";
 import { detailOf, find, pageText } from "./document/textLayer.ts";
 import { type LogLine, onEngineLog } from "./engine/engine.ts";
+import { memoryEstimate } from "./engine/memoryEstimate.ts";
 import { MemoryTimeline, memoryMap } from "./engine/memoryMap.ts";
 import { probeModel } from "./engine/probeModel.ts";
 import { calibrate } from "./kv/calibrate.ts";
@@ -61,7 +62,9 @@ export function createHost(
   library: Library,
   { dataDir, version, server }: { dataDir: string; version: string; server: () => HostServer },
 ): Host {
-  const room = new EngineRoom(dataDir);
+  const room = new EngineRoom(dataDir, (report, doing) =>
+    announce({ kind: "memory", sample: timeline.add(report, doing) }),
+  );
   const documents = new OpenDocuments();
   const pictures = new PagePictures();
   const timeline = new MemoryTimeline();
@@ -127,11 +130,6 @@ export function createHost(
       });
     }
   };
-  const sample = async (doing: "idle" | "prefill" | "decode") => {
-    const held = await room.memory();
-    if (held !== null) timeline.add(held.report, doing);
-  };
-
   let known: { path: string; tensors: TensorSize[] | null } | null = null;
   /** Of the model that is open; its file does not change while it is. */
   const tensorsOf = async (path: string) => {
@@ -166,7 +164,6 @@ export function createHost(
           changed("reads");
         }
       });
-      await sample("prefill");
     },
     (items) => announce({ kind: "queue", items }),
   );
@@ -223,11 +220,13 @@ export function createHost(
     "heads.curves": async (settings) => {
       const { profile } = await profileOf(settings);
       if (profile.file === null) return null;
-      const { errorByBlock, uniform } = profile.file.measured;
+      const { errorByBlock, errors, uniform } = profile.file.measured;
       return {
         profile: profile.name,
         blockTokens: [...blockSizes],
         errorByBlock: errorByBlock.flat(),
+        budgetTokens: errors?.budgetTokens ?? [],
+        errorByBudget: errors?.table.flat() ?? [],
         uniform,
       };
     },
@@ -326,6 +325,10 @@ export function createHost(
       const tensors = held === null ? null : await tensorsOf(held.engine.model.path);
       return memoryMap(held, tensors, timeline.list());
     },
+    "memory.estimate": async (settings) => {
+      const { model, profile } = await profileOf(settings);
+      return memoryEstimate(model, profile, await room.memory());
+    },
     "rates.list": async () => library.rates.list(),
     "settings.get": async () => library.settings.get(),
     "settings.set": async (changes) => {
@@ -370,19 +373,15 @@ export function createHost(
       return report;
     },
 
-    "answer.ask": async (input, sink) => {
-      try {
-        return await queue.whileYielding(() => asker.ask(input, sink));
-      } finally {
-        await sample("decode");
-      }
-    },
+    "answer.ask": (input, sink) => queue.whileYielding(() => asker.ask(input, sink)),
 
     "heads.calibrate": (input, sink) =>
       room.use(input, sink, (resident) => calibrate(input, resident, documents, dataDir, sink)),
 
     "bench.run": (input, sink) =>
       room.use(input, sink, (resident) => bench(input, resident.engine, sink)),
+
+    "timing.steps": (input, sink) => queue.whileYielding(() => asker.timeSteps(input, sink)),
 
     "models.get": async ({ id }, sink) => {
       const { name } = findModel(id);

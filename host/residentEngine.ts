@@ -1,6 +1,7 @@
 /** The one engine of this host: opened for the settings of a run, kept for the next one, and lent to
  * one run at a time. */
 import { ScholiaError } from "../contract/errors.ts";
+import type { MemorySample } from "../contract/memory.ts";
 import type { EngineSettings } from "../contract/routes.ts";
 import type { RunSink } from "./channel.ts";
 import { Engine, type MemoryReport } from "./engine/engine.ts";
@@ -37,17 +38,23 @@ export interface ResidentEngine {
   loadSeconds: number;
 }
 
+type MemoryListener = (report: MemoryReport, doing: MemorySample["doing"]) => void;
+
+const memoryEveryMs = 500;
+
 type Reporting = Pick<RunSink, "progress" | "notice" | "signal">;
 
 export class EngineRoom {
   readonly dataDir: string;
   private open: { key: string; engine: Engine; profileKey: string } | null = null;
-  private lastReport: MemoryReport | null = null;
   private inUse = false;
   private lastTurn: Promise<unknown> = Promise.resolve();
+  private readonly onMemory: MemoryListener;
 
-  constructor(dataDir: string) {
+  /** @param onMemory hears what the engine holds while it is used, and when a run ends */
+  constructor(dataDir: string, onMemory: MemoryListener) {
     this.dataDir = dataDir;
+    this.onMemory = onMemory;
   }
 
   /** Runs the work with the engine of these settings, after the runs that asked before. */
@@ -60,12 +67,16 @@ export class EngineRoom {
       sink.signal.throwIfAborted();
       const resident = await this.prepare(settings, sink);
       this.inUse = true;
+      const timer = setInterval(() => this.tellMemory(resident.engine), memoryEveryMs);
       try {
         return await work(resident);
       } finally {
-        // A fresh report is taken before anybody asks: the next run may hold the engine for minutes.
-        this.lastReport = await resident.engine.memory().catch(() => this.lastReport);
+        clearInterval(timer);
         this.inUse = false;
+        await resident.engine.memory().then(
+          (report) => this.onMemory(report, "idle"),
+          () => {}, // it was closed
+        );
       }
     });
     this.lastTurn = turn.catch(() => {});
@@ -74,12 +85,17 @@ export class EngineRoom {
     });
   }
 
-  /** The open engine and what it holds: now, or before the run that is using it. Null: none is open. */
+  /** The open engine and what it holds, also while a run uses it. Null: none is open. */
   async memory(): Promise<{ engine: Engine; report: MemoryReport } | null> {
     if (this.open === null) return null;
     const { engine } = this.open;
-    const report = this.inUse ? this.lastReport : await engine.memory();
+    const report = this.inUse ? engine.memoryNow() : await engine.memory();
     return report === null ? null : { engine, report };
+  }
+
+  private tellMemory(engine: Engine) {
+    const report = engine.memoryNow();
+    if (report !== null) this.onMemory(report, engine.doing);
   }
 
   async close(): Promise<void> {
@@ -101,7 +117,6 @@ export class EngineRoom {
       await this.close();
       const engine = await this.load(path, settings, sink);
       this.open = { key, engine, profileKey: "uniform" };
-      this.lastReport = await engine.memory();
       loadSeconds = (performance.now() - started) / 1000;
       if (reason !== null) sink.notice(`${reason}.`);
     }

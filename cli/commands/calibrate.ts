@@ -10,6 +10,7 @@ export interface CalibrateOptions extends EngineOptions {
   name?: string;
   context?: number;
   budget?: number;
+  retrievalOnly?: boolean;
   seed: number;
 }
 
@@ -22,6 +23,7 @@ export async function calibrate(shell: Shell, options: CalibrateOptions): Promis
     ...(options.output === undefined ? {} : { output: resolve(options.output) }),
     ...(options.name === undefined ? {} : { name: options.name }),
     ...(options.context === undefined ? {} : { referenceContext: options.context }),
+    ...(options.retrievalOnly ? { retrievalOnly: true } : {}),
     ...(options.budget === undefined ? {} : { referenceBudget: options.budget }),
   });
   const report = await shell.follow(run);

@@ -197,6 +197,7 @@ function goesOn(live: LiveChat, turn: Turn): boolean {
 }
 
 const shownFromTokens = 1024;
+const keptEverySteps = 16;
 
 async function prefillPieces(
   engine: Engine,
@@ -276,6 +277,8 @@ async function write(
     seed: question.seed,
     maxTokens: question.maxTokens,
     trace: "mass",
+    // For the window's maps only: it costs a dense step each time.
+    keptEverySteps: question.trace ? keptEverySteps : 0,
     signal: sink.signal,
     onToken: (token) => {
       if (isFirst) firstTokenSeconds = secondsSince(started);

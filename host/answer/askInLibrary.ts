@@ -3,6 +3,7 @@
 import type { Answer } from "../../contract/answer.ts";
 import { ScholiaError } from "../../contract/errors.ts";
 import type { RunParsed } from "../../contract/routes.ts";
+import type { StepTimings } from "../../contract/timing.ts";
 import { listening, type RunSink } from "../channel.ts";
 import type { Document } from "../document/document.ts";
 import { PrefillRates, recordDecode } from "../prefill/rateRecorder.ts";
@@ -10,6 +11,7 @@ import type { OpenDocuments } from "../prefill/readDocument.ts";
 import type { EngineRoom, ResidentEngine } from "../residentEngine.ts";
 import type { Library } from "../store/library.ts";
 import { ask, type LiveChat } from "./ask.ts";
+import { timeSteps } from "./timeSteps.ts";
 import { TurnRecorder } from "./turnRecorder.ts";
 
 export interface AskDependencies {
@@ -70,6 +72,21 @@ export class Asker {
     } finally {
       this.given.onAnswered(chatId);
     }
+  }
+
+  /** Where the time of a step goes, in the context of the last answer.
+   * @throws ScholiaError `not_found` before the first one */
+  timeSteps(input: RunParsed<"timing.steps">, sink: RunSink): Promise<StepTimings> {
+    return this.given.room.use(input, sink, async ({ engine }) => {
+      const { live } = this;
+      if (live === null || live.engine !== engine) {
+        throw new ScholiaError(
+          "not_found",
+          "Ask something in a chat first: steps are timed in the context of its answer.",
+        );
+      }
+      return timeSteps(engine, live.sequence, input, sink.signal);
+    });
   }
 
   private readSoFar({ readSoFar, documentId }: Input): string | null {

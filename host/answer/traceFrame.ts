@@ -10,6 +10,7 @@ export interface BlocksTrace {
   kvBytes: number;
   digestBytes: number;
   denseBytes: number;
+  massKept: Float32Array | null;
 }
 
 /** @returns null for a model of so many heads that no frame holds them. */
@@ -43,6 +44,7 @@ export function traceFrame(
     denseBytes: trace.denseBytes,
     blockTokens: trace.blockTokens,
     blocksRead: Uint16Array.from(trace.blocks, (blocks) => Math.min(blocks, 0xffff)),
+    massKept: trace.massKept,
     mean,
     perHead,
     headBins: bins.perHead,

@@ -15,6 +15,7 @@ import { fileURLToPath } from "node:url";
 import type { Mode } from "../../contract/answer.ts";
 import type { BenchRow } from "../../contract/bench.ts";
 import { type ErrorValue, ScholiaError } from "../../contract/errors.ts";
+import type { StageTime } from "../../contract/timing.ts";
 import { nativeDir } from "../models/cache.ts";
 
 /** Work that was queued. `id` is for {@link NativeEngine.cancel}. */
@@ -79,6 +80,8 @@ export interface MemoryReport {
   weightsBytes: number;
   /** KV pages in use; shared ones count once. */
   kvBytes: number;
+  /** KV pages of past reads: in no use, but filled, and found again. */
+  kvKeptBytes: number;
   /** What KV may grow to. */
   kvPoolBytes: number;
   digestBytes: number;
@@ -153,6 +156,9 @@ export interface StepTrace {
   blocks: Uint32Array;
   /** [heads] */
   tokensRead: Uint32Array;
+  /** [heads] of the attention that dense decode would give to the whole context, the share that falls
+   * on what was read; null where it was not measured. */
+  massKept: Float32Array | null;
 }
 
 export interface MassTrace extends StepTrace {
@@ -193,6 +199,9 @@ export interface GenerateOptions<Detail extends TraceDetail = TraceDetail>
   minP?: number | undefined;
   /** 32 bits. Default 0. */
   seed?: number | undefined;
+  /** The mass kept is measured at the first step and at every so many-th after it, each time at the
+   * price of a dense step. Default 0: never. */
+  keptEverySteps?: number | undefined;
 }
 
 export interface GeneratedToken<Detail extends TraceDetail = TraceDetail> {
@@ -242,6 +251,34 @@ export interface HeadErrors {
   queries: number;
 }
 
+/** Tokens that a text copies: the one after `positions[i]` is that at `sources[i]`. */
+export interface CopiedTokens {
+  /** Ascending. */
+  positions: Int32Array;
+  /** Each at most its position. */
+  sources: Int32Array;
+}
+
+export interface TimingOptions {
+  /** Default `ab-sparse`. */
+  mode?: Mode | undefined;
+  /** Default 2,048. */
+  budgetTokens?: number | undefined;
+  /** Default 8; their median is reported. */
+  steps?: number | undefined;
+}
+
+/** Where the time of a decode step goes. */
+export interface StepTiming {
+  /** Tokens in the context. */
+  depthTokens: number;
+  steps: number;
+  /** In the order in which they run. */
+  stages: StageTime[];
+  /** What the memory gives at most, measured; null: unknown. */
+  bytesPerSecond: number | null;
+}
+
 export interface BenchOptions {
   /** Tokens in the context. */
   depths: Int32Array;
@@ -279,6 +316,9 @@ export interface NativeEngine {
   cancel(id: number): boolean;
 
   memory(): NativeJob<MemoryReport>;
+  /** At once, while a job runs: what the engine last said that it holds, some ten times a second. Null
+   * without an open model. */
+  memoryNow(): MemoryReport | null;
   profile(): NativeJob<NativeHeadProfile>;
   /** Errors: `profile_mismatch`, `invalid_argument`. */
   setProfile(profile: NativeHeadProfile): NativeJob<void>;
@@ -326,6 +366,10 @@ export interface NativeEngine {
     onToken?: (token: GeneratedToken<Detail>) => void,
   ): NativeJob<GenerateReport>;
 
+  /** Times the stages of decode steps on a copy of the sequence. Errors: `device_unavailable` where
+   * the device does not measure its stages. */
+  timeSteps(sequence: number, options?: TimingOptions): NativeJob<StepTiming>;
+
   /** Appends tokens as prompt and resolves to the logits of each: [tokens][vocabulary]. Tests only:
    * it is large and can't be cancelled. */
   prefillLogits(sequence: number, tokens: Int32Array): NativeJob<Float32Array>;
@@ -335,6 +379,13 @@ export interface NativeEngine {
     options: MeasureOptions,
     onProgress?: (progress: PrefillProgress) => void,
   ): NativeJob<HeadErrors>;
+  /** Prefills tokens on a fresh sequence and measures how often the heaviest token of each query head
+   * is the one that is copied: [layers * queryHeads]. */
+  measureRetrieval(
+    tokens: Int32Array,
+    copies: CopiedTokens,
+    onProgress?: (progress: PrefillProgress) => void,
+  ): NativeJob<Float64Array>;
   /** @param text tokens to read: at least the largest depth and the decoded tokens. */
   bench(
     text: Int32Array,

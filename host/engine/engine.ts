@@ -6,9 +6,11 @@
  * `tokenize` waits. */
 import type { BenchRow } from "../../contract/bench.ts";
 import { type ErrorCode, engineErrorCodes, ScholiaError } from "../../contract/errors.ts";
+import type { MemorySample } from "../../contract/memory.ts";
 import {
   type BenchOptions,
   type BenchProgress,
+  type CopiedTokens,
   type DecodeOptions,
   type EngineConfig,
   type EngineInfo,
@@ -27,6 +29,8 @@ import {
   type NativeJob,
   type PrefillOptions,
   type PrefillProgress,
+  type StepTiming,
+  type TimingOptions,
   type TraceDetail,
   type TraceOf,
 } from "./addon.ts";
@@ -74,6 +78,10 @@ export interface HeadProfileInput extends Pick<NativeHeadProfile, "modelFingerpr
   budgetShare: ArrayLike<number>;
 }
 
+export interface RetrievalCall extends CopiedTokens, Stoppable {
+  onProgress?: ((progress: PrefillProgress) => void) | undefined;
+}
+
 /** A running answer: its tokens as they come, then its report. Leaving the loop early stops it. */
 export interface TokenStream<Detail extends TraceDetail>
   extends AsyncIterable<GeneratedToken<Detail>> {
@@ -87,6 +95,8 @@ export class Engine {
   /** -1 when the model has none. */
   readonly bosToken: number;
   private readonly native: NativeEngine;
+  /** The calls that are worth naming, in the order in which they run. */
+  private readonly running: ("prefill" | "decode")[] = [];
 
   private constructor(native: NativeEngine, info: EngineInfo) {
     this.native = native;
@@ -118,6 +128,16 @@ export class Engine {
 
   memory(): Promise<MemoryReport> {
     return this.run((native) => native.memory());
+  }
+
+  /** The same at once, while something runs: what the engine last said of it, at most a step ago. */
+  memoryNow(): MemoryReport | null {
+    return this.native.memoryNow();
+  }
+
+  /** What is running. */
+  get doing(): MemorySample["doing"] {
+    return this.running[0] ?? "idle";
   }
 
   profile(): Promise<NativeHeadProfile> {
@@ -193,7 +213,8 @@ export class Engine {
     tokens: Int32Array,
     { signal, onProgress, ...options }: PrefillCall = {},
   ): Promise<PrefillProgress> {
-    return this.run((native) => native.prefill(sequence, tokens, options, onProgress), signal);
+    const prefill = (native: NativeEngine) => native.prefill(sequence, tokens, options, onProgress);
+    return this.runAs("prefill", () => this.run(prefill, signal));
   }
 
   /** Appends one token. */
@@ -216,7 +237,8 @@ export class Engine {
     sequence: number,
     { signal, onToken, ...options }: GenerateCall<Detail> = {},
   ): Promise<GenerateReport> {
-    return this.run((native) => native.generate<Detail>(sequence, options, onToken), signal);
+    const generate = (native: NativeEngine) => native.generate<Detail>(sequence, options, onToken);
+    return this.runAs("decode", () => this.run(generate, signal));
   }
 
   /** {@link generate} as a stream. */
@@ -239,6 +261,12 @@ export class Engine {
     return { report, [Symbol.asyncIterator]: () => tokens.drain(() => left.abort()) };
   }
 
+  /** Where the time of a decode step goes, on a copy of the sequence.
+   * @throws ScholiaError `device_unavailable` where the device does not measure it */
+  timeSteps(sequence: number, options: TimingOptions = {}): Promise<StepTiming> {
+    return this.run((native) => native.timeSteps(sequence, options));
+  }
+
   /** [tokens][vocabulary]. For tests: it is large and can't be stopped. */
   prefillLogits(sequence: number, tokens: Int32Array): Promise<Float32Array> {
     return this.run((native) => native.prefillLogits(sequence, tokens));
@@ -257,10 +285,28 @@ export class Engine {
     return this.run((native) => native.measureHeads(tokens, request, onProgress), signal);
   }
 
+  /** Prefills tokens on a fresh sequence and measures how often the heaviest token of each query head
+   * is the one that is copied: [layers * queryHeads]. */
+  measureRetrieval(
+    tokens: Int32Array,
+    { signal, onProgress, ...copies }: RetrievalCall,
+  ): Promise<Float64Array> {
+    return this.run((native) => native.measureRetrieval(tokens, copies, onProgress), signal);
+  }
+
   /** @param text tokens to read: at least the largest depth and the decoded tokens. */
   bench(text: Int32Array, { signal, onProgress, ...options }: BenchCall): Promise<BenchRow[]> {
     const request = { ...options, depths: Int32Array.from(options.depths) };
     return this.run((native) => native.bench(text, request, onProgress), signal);
+  }
+
+  private async runAs<T>(doing: "prefill" | "decode", work: () => Promise<T>): Promise<T> {
+    this.running.push(doing);
+    try {
+      return await work();
+    } finally {
+      this.running.shift();
+    }
   }
 
   private run<T>(start: (native: NativeEngine) => NativeJob<T>, signal?: AbortSignal): Promise<T> {

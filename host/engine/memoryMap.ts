@@ -11,18 +11,12 @@ const samplesKept = 600;
 export class MemoryTimeline {
   private readonly samples: MemorySample[] = [];
 
-  add(report: MemoryReport, doing: MemorySample["doing"]): void {
-    const { weightsBytes, kvBytes, digestBytes, workspaceBytes, freeBytes } = report;
-    this.samples.push({
-      at: new Date().toISOString(),
-      weightsBytes,
-      kvBytes,
-      digestBytes,
-      workspaceBytes,
-      freeBytes,
-      doing,
-    });
+  add(report: MemoryReport, doing: MemorySample["doing"]): MemorySample {
+    const { kvPoolBytes: _limit, ...held } = report;
+    const sample = { at: new Date().toISOString(), ...held, doing };
+    this.samples.push(sample);
     if (this.samples.length > samplesKept) this.samples.shift();
+    return sample;
   }
 
   list(): MemorySample[] {
@@ -37,19 +31,31 @@ export function memoryMap(
   tensors: TensorSize[] | null,
   timeline: MemorySample[],
 ): MemoryMap {
-  const residentBytes = process.memoryUsage.rss();
+  const { rss: residentBytes, heapTotal, external } = process.memoryUsage();
   const { memoryBytes } = thisMachine();
   const free = freemem();
   const own = engine === null ? [] : engineNodes(engine.engine.model, engine.report, tensors);
-  const counted = own.reduce((sum, { bytes }) => sum + bytes, 0);
-  const host = Math.max(0, residentBytes - counted);
+  // What lies on a device of its own is no part of the process.
+  const isOnHost = engine === null || engine.engine.device.startsWith("cpu");
+  const counted = isOnHost ? own.reduce((sum, { bytes }) => sum + bytes, 0) : 0;
+  const script = heapTotal + external;
+  const rest = Math.max(0, residentBytes - counted - script);
   const children: MemoryNode[] = [
     ...own,
-    { name: "Host process", kind: "process", bytes: host },
+    ...(isOnHost
+      ? []
+      : [{ name: "Free on the device", kind: "free" as const, bytes: engine.report.freeBytes }]),
+    {
+      ...group("Host process", [
+        { name: "JavaScript", kind: "process", bytes: script },
+        { name: "Programs, mapped files and what allocators keep", kind: "process", bytes: rest },
+      ]),
+      kind: "process",
+    },
     {
       name: "Other programs",
       kind: "process",
-      bytes: Math.max(0, memoryBytes - free - counted - host),
+      bytes: Math.max(0, memoryBytes - free - counted - script - rest),
     },
     { name: "Free", kind: "free", bytes: free },
   ];
@@ -76,6 +82,7 @@ function engineNodes(
   return [
     weightsNode(report.weightsBytes, tensors ?? []),
     { ...group("Keys and values", kvNodes(model, report.kvBytes)), kind: "kv" },
+    { name: "Past reads, kept", kind: "kept", bytes: report.kvKeptBytes },
     { name: "Digests", kind: "digests", bytes: report.digestBytes },
     { name: "Workspace", kind: "workspace", bytes: report.workspaceBytes },
   ];

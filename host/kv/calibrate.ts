@@ -48,6 +48,7 @@ export async function calibrate(
   dataDir: string,
   sink: RunSink,
 ): Promise<CalibrationReport> {
+  if (input.retrievalOnly) return addRetrieval(input, resident, documents, dataDir, sink);
   const { engine } = resident;
   const reference = referenceOf(input, engine);
   const texts = await gatherTexts(input, engine, documents, reference, sink);
@@ -59,12 +60,88 @@ export async function calibrate(
     measured.push(await measure(engine, text, budgets, digest, dataDir, label, sink));
   }
   const table = meanOf(measured.map(({ errors }) => errors));
-  const profile = makeProfile(input, engine, digest, reference, texts, table);
+  const retrieval = await measureRetrieval(engine, texts, reference, sink);
+  const profile = makeProfile(input, engine, digest, reference, texts, table, retrieval);
+  const path = await writeProfile(input, engine, dataDir, profile);
+  return reportOf(profile, path, engine, measured);
+}
+
+/** Measures what makes retrieval heads, and adds it to the model's profile, whose other numbers stay. */
+async function addRetrieval(
+  input: RunParsed<"heads.calibrate">,
+  { engine, profile: { file } }: ResidentEngine,
+  documents: OpenDocuments,
+  dataDir: string,
+  sink: RunSink,
+): Promise<CalibrationReport> {
+  if (file === null) {
+    throw new ScholiaError(
+      "invalid_argument",
+      "This model has no profile that retrieval scores could be added to. Calibrate it first.",
+    );
+  }
+  const reference = referenceOf(input, engine);
+  const texts = (await gatherTexts(input, engine, documents, reference, sink)).filter(
+    ({ kind }) => kind === "retrieval",
+  );
+  const retrieval = await measureRetrieval(engine, texts, reference, sink);
+  const profile = { ...file, measured: { ...file.measured, retrieval } };
+  const path = await writeProfile(input, engine, dataDir, profile);
+  return reportOf(
+    profile,
+    path,
+    engine,
+    texts.map((text) => ({ text, reused: false })),
+  );
+}
+
+async function writeProfile(
+  input: RunParsed<"heads.calibrate">,
+  engine: Engine,
+  dataDir: string,
+  profile: HeadProfile,
+): Promise<string> {
   const path = resolve(
     input.output ?? join(ownProfilesDir(dataDir), `${engine.model.fingerprint.slice(0, 16)}.json`),
   );
   await writeWhole(path, formatHeadProfile(profile));
-  return reportOf(profile, path, engine, measured);
+  return path;
+}
+
+/** How often each head looks at what is being copied, over all texts that copy; null where none does. */
+async function measureRetrieval(
+  engine: Engine,
+  texts: CalibrationText[],
+  reference: Reference,
+  sink: RunSink,
+): Promise<HeadProfile["measured"]["retrieval"]> {
+  const { layers, kvHeads, queryHeads } = engine.model;
+  const hits = new Float64Array(layers * queryHeads);
+  const copying = texts.filter(({ copies }) => copies.positions.length > 0);
+  const copies = sum(copying.map((text) => text.copies.positions.length));
+  if (copies === 0) return null;
+  for (const [index, text] of copying.entries()) {
+    const label = `${text.name} (copied tokens, ${index + 1} of ${copying.length})`;
+    const scores = await engine.measureRetrieval(text.tokens, {
+      ...text.copies,
+      signal: sink.signal,
+      onProgress: (progress) => sink.progress(measureProgress(progress, label)),
+    });
+    scores.forEach((score, head) => {
+      hits[head]! += score * text.copies.positions.length;
+    });
+  }
+  const group = queryHeads / kvHeads;
+  const bestOfGroup = (first: number) => Math.max(...hits.subarray(first, first + group)) / copies;
+  return {
+    score: Array.from({ length: layers }, (_, layer) =>
+      Array.from({ length: kvHeads }, (_, kvHead) =>
+        rounded(bestOfGroup(layer * queryHeads + kvHead * group)),
+      ),
+    ),
+    copies,
+    contextTokens: reference.contextTokens,
+  };
 }
 
 function referenceOf(input: RunParsed<"heads.calibrate">, engine: Engine): Reference {
@@ -252,6 +329,7 @@ function makeProfile(
   reference: Reference,
   texts: CalibrationText[],
   table: ErrorTable,
+  retrieval: HeadProfile["measured"]["retrieval"],
 ): HeadProfile {
   const { model } = engine;
   const heads = model.layers * model.kvHeads;
@@ -306,6 +384,19 @@ function makeProfile(
       bytesPerToken: allocation.bytes,
       uniformBytesPerToken: limit,
       queries: table.queries,
+      errors: {
+        budgetTokens: table.budgetTokens,
+        table: byLayer(
+          choices.map((head) =>
+            blockSizes.map((_size, b) =>
+              table.budgetTokens.map((_budget, t) =>
+                shown(head[b * table.budgetTokens.length + t]!.error),
+              ),
+            ),
+          ),
+        ),
+      },
+      retrieval,
     },
     texts: texts.map(({ name, kind, sha256, tokens }) => ({
       name,
@@ -320,7 +411,7 @@ function reportOf(
   profile: HeadProfile,
   path: string,
   engine: Engine,
-  measured: MeasuredText[],
+  measured: Pick<MeasuredText, "text" | "reused">[],
 ): CalibrationReport {
   return {
     table: headTable(engine.model, { name: profile.name, file: profile }),
@@ -343,6 +434,11 @@ function reportOf(
 /** Six digits say more than the measurement does. */
 function rounded(value: number): number {
   return Number(value.toPrecision(6));
+}
+
+/** Of a curve, no more than can be seen. */
+function shown(value: number): number {
+  return Number(value.toPrecision(4));
 }
 
 function sum(values: number[]): number {

@@ -2,7 +2,7 @@
  * planted facts that are asked for at the end, in the model's own chat form, since a head that finds
  * facts shows it only when one is asked for. */
 import type { Document } from "../document/document.ts";
-import type { Engine } from "../engine/engine.ts";
+import type { CopiedTokens, Engine } from "../engine/engine.ts";
 import { madeUpFacts, plant, randomNumbers } from "../tokens/madeUpText.ts";
 import { layOutPrompt } from "../tokens/prompt.ts";
 import { type Tokenizer, tokenizeSegment } from "../tokens/tokenize.ts";
@@ -15,6 +15,8 @@ export interface CalibrationText {
   tokens: Int32Array;
   /** The queries are taken from this many last tokens. */
   tailTokens: number;
+  /** What the end copies from the document. */
+  copies: CopiedTokens;
 }
 
 const givenTailTokens = 256;
@@ -39,7 +41,13 @@ export async function calibrationTexts(
   const given = windowOf(whole, contextTokens, random);
   const asked = await engine.detokenize(windowOf(whole, contextTokens - aroundTokens, random));
   return [
-    { ...common, kind: "given", tokens: given, tailTokens: givenTailTokens },
+    {
+      ...common,
+      kind: "given",
+      tokens: given,
+      tailTokens: givenTailTokens,
+      copies: { positions: new Int32Array(0), sources: new Int32Array(0) },
+    },
     { ...common, kind: "retrieval", ...(await retrieval(engine, document.id, asked, random)) },
   ];
 }
@@ -54,7 +62,7 @@ async function retrieval(
   id: string,
   text: string,
   random: () => number,
-): Promise<{ tokens: Int32Array; tailTokens: number }> {
+): Promise<Pick<CalibrationText, "tokens" | "tailTokens" | "copies">> {
   const planted = madeUpFacts(facts, random);
   const withFacts = plant(
     text,
@@ -79,5 +87,36 @@ async function retrieval(
   const tokens = new Int32Array(told.tokens.length + conversation.tokens.length);
   tokens.set(told.tokens);
   tokens.set(conversation.tokens, told.tokens.length);
-  return { tokens, tailTokens: conversation.tokens.length };
+  return {
+    tokens,
+    tailTokens: conversation.tokens.length,
+    copies: copiedTokens(tokens, told.tokens.length),
+  };
+}
+
+/** A copy is told from chance by so many tokens before it that are the same, too. */
+const sameBefore = 4;
+
+/** The tokens from `from` on that continue a stretch of the text before `from` as it goes on there, and
+ * nowhere else before them: what follows an answer's "the door code of Petra's mill is". */
+export function copiedTokens(tokens: Int32Array, from: number): CopiedTokens {
+  const positions: number[] = [];
+  const sources: number[] = [];
+  const isSame = (position: number, source: number) => {
+    for (let back = 0; back <= sameBefore; back++) {
+      if (tokens[position + 1 - back] !== tokens[source - back]) return false;
+    }
+    return true;
+  };
+  for (let position = from + sameBefore; position + 1 < tokens.length; position++) {
+    const found: number[] = [];
+    for (let source = sameBefore; source <= position; source++) {
+      if (isSame(position, source)) found.push(source);
+    }
+    const [source] = found;
+    if (found.length !== 1 || source === undefined || source >= from) continue;
+    positions.push(position);
+    sources.push(source);
+  }
+  return { positions: Int32Array.from(positions), sources: Int32Array.from(sources) };
 }

@@ -57,3 +57,21 @@ function digestBytes(
       : Math.ceil(Math.min(end, closedBlocks) / perGroup) - Math.floor(first / perGroup);
   return groups * 8 * headDim + inClosed * headDim + inOpen * 4 * headDim;
 }
+
+/** K and V of each layer and KV head, two bytes a channel. */
+export function kvBytesPerToken({
+  layers,
+  kvHeads,
+  headDim,
+}: {
+  layers: number;
+  kvHeads: number;
+  headDim: number;
+}): number {
+  return layers * kvHeads * headDim * 2 * 2;
+}
+
+/** What the digests of a head take in closed groups, which all but the last tokens are in. */
+export function digestBytesPerToken(blockTokens: number, headDim: number): number {
+  return headDim / blockTokens + (8 * headDim) / digestGroupTokens;
+}

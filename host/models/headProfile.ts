@@ -13,7 +13,7 @@ export const digestKinds = ["mean_std", "quest", "arkvale"] as const;
 export type DigestKind = (typeof digestKinds)[number];
 
 export const profileFormat = "scholia head profile";
-export const profileVersion = 1;
+export const profileVersion = 2;
 /** A profile of 128 layers × 128 KV heads is about 2 MB. */
 const maxFileBytes = 8 * 1024 * 1024;
 const maxDimension = 1024;
@@ -60,6 +60,24 @@ export const headProfileSchema = z.strictObject({
     bytesPerToken: z.int().positive(),
     uniformBytesPerToken: z.int().positive(),
     queries: z.int().positive(),
+    /** Output error of every block size and budget that was measured; null: it was not kept. */
+    errors: z
+      .strictObject({
+        budgetTokens: z.array(z.int().positive()).min(1).max(32),
+        /** For blocks of 16, 32, 64 and 128, and for each budget. */
+        table: perHead(z.array(z.array(measure).min(1).max(32)).length(blockSizes.length)),
+      })
+      .nullable(),
+    /** How often the heaviest token of a query head of the group is the one that is copied, the best of
+     * the group; null: it was not measured. */
+    retrieval: z
+      .strictObject({
+        score: perHead(z.number().min(0).max(1)),
+        /** Copied tokens that it was measured on. */
+        copies: z.int().positive(),
+        contextTokens: z.int().positive(),
+      })
+      .nullable(),
   }),
   texts: z
     .array(
@@ -106,7 +124,7 @@ export function parseHeadProfile(text: string, source: string): HeadProfile {
   if (typeof version === "number" && version > profileVersion) {
     throw broken(source, `it is of version ${version}; this Scholia reads ${profileVersion}`);
   }
-  const parsed = headProfileSchema.safeParse(value);
+  const parsed = headProfileSchema.safeParse(version === 1 ? fromVersion1(value) : value);
   if (!parsed.success) {
     const [issue] = parsed.error.issues;
     const path = issue?.path.join(".") ?? "";
@@ -116,19 +134,36 @@ export function parseHeadProfile(text: string, source: string): HeadProfile {
   return parsed.data;
 }
 
+/** Version 1 kept neither all errors nor retrieval scores. */
+function fromVersion1(value: unknown): unknown {
+  const profile = value as { measured?: object };
+  return {
+    ...profile,
+    version: profileVersion,
+    measured: { errors: null, retrieval: null, ...profile.measured },
+  };
+}
+
 /** Every table has the shape that the file claims. */
 function checkShape(profile: HeadProfile, source: string) {
   const { layers, kvHeads } = profile.model;
+  const { errors, retrieval } = profile.measured;
   const tables = {
     blockTokens: profile.blockTokens,
     budgetTokens: profile.budgetTokens,
     "measured.outputError": profile.measured.outputError,
     "measured.recall": profile.measured.recall,
     "measured.errorByBlock": profile.measured.errorByBlock,
+    ...(errors === null ? {} : { "measured.errors.table": errors.table }),
+    ...(retrieval === null ? {} : { "measured.retrieval.score": retrieval.score }),
   };
   for (const [name, table] of Object.entries(tables)) {
     const fits = table.length === layers && table.every((row) => row.length === kvHeads);
     if (!fits) throw broken(source, `${name}: ${layers} rows of ${kvHeads} are expected`);
+  }
+  const budgets = errors?.budgetTokens.length;
+  if (errors?.table.flat(2).some((byBudget) => byBudget.length !== budgets)) {
+    throw broken(source, `measured.errors.table: ${budgets} budgets are expected`);
   }
 }
 

@@ -17,6 +17,7 @@ export function headTable(model: ModelShape & { name: string }, active: ActivePr
       budgetShare: budgetShare[index]!,
       outputError: file?.measured.outputError[layer]?.[kvHead] ?? null,
       recall: file?.measured.recall[layer]?.[kvHead] ?? null,
+      retrievalScore: file?.measured.retrieval?.score[layer]?.[kvHead] ?? null,
       sensitivity: byBlock === undefined ? null : byBlock.at(-1)! - byBlock[0]!,
     };
   });

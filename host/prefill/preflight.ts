@@ -3,8 +3,9 @@
 import { statfs } from "node:fs/promises";
 import type { Preflight } from "../../contract/documents.ts";
 import { type ErrorValue, ScholiaError } from "../../contract/errors.ts";
-import type { MeasuredRate } from "../../contract/memory.ts";
+import { type DepthRate, secondsOverDepth } from "../../contract/timing.ts";
 import type { Document } from "../document/document.ts";
+import { kvBytesPerToken } from "../kv/readCost.ts";
 import type { ResidentEngine } from "../residentEngine.ts";
 import type { Rates } from "../store/rates.ts";
 import { layOutPrompt } from "../tokens/prompt.ts";
@@ -34,9 +35,8 @@ export async function preflight(
   const cachedTokens = await engine.cachedTokens(segment.tokens);
   const memory = await engine.memory();
   const disk = await statfs(dataDir);
-  const { layers, kvHeads, headDim, contextTokens, fingerprint } = engine.model;
-  // K and V of each layer and KV head, two bytes a channel.
-  const kvBytesPerToken = layers * kvHeads * headDim * 2 * 2;
+  const { contextTokens, fingerprint } = engine.model;
+  const tokenBytes = kvBytesPerToken(engine.model);
   const problem = problemOf(() =>
     checkContext(engine, document, segment, questionTokens, input.maxTokens),
   );
@@ -68,10 +68,10 @@ export async function preflight(
     memory: {
       weightsBytes: memory.weightsBytes,
       workspaceBytes: memory.workspaceBytes,
-      kvBytes: tokens * kvBytesPerToken,
+      kvBytes: tokens * tokenBytes,
       kvPoolBytes: memory.kvPoolBytes,
       freeBytes: memory.freeBytes,
-      diskBytes: Math.max(0, segment.tokens.length - cachedTokens) * kvBytesPerToken,
+      diskBytes: Math.max(0, segment.tokens.length - cachedTokens) * tokenBytes,
       freeDiskBytes: disk.bavail * disk.bsize,
     },
     readSeconds: prefillSeconds(measured, cachedTokens, segment.tokens.length),
@@ -108,44 +108,20 @@ function demandOf(
   };
 }
 
-type Measured = Pick<MeasuredRate, "depth" | "tokensPerSecond">;
-
-/** Seconds to prefill the tokens [from, until). The time of a token is close to a straight line over
- * its depth (attention reads all before it): the line through the measurements is integrated.
+/** Seconds to prefill the tokens [from, until): the line over depth is integrated.
  * @returns null without measurements */
-export function prefillSeconds(measured: Measured[], from: number, until: number): number | null {
+export function prefillSeconds(
+  measured: readonly DepthRate[],
+  from: number,
+  until: number,
+): number | null {
   if (until <= from) return 0;
-  const line = lineThrough(measured);
-  if (line === null) return null;
-  // At both ends at least as fast as was ever measured: a line may leave the quadrant.
-  const fastest = Math.min(...measured.map(({ tokensPerSecond }) => 1 / tokensPerSecond));
-  const secondsAt = (depth: number) => Math.max(fastest, line.base + line.slope * depth);
-  return ((secondsAt(from) + secondsAt(until)) / 2) * (until - from);
+  const secondsAt = secondsOverDepth(measured);
+  return secondsAt && ((secondsAt(from) + secondsAt(until)) / 2) * (until - from);
 }
 
 /** @returns null without measurements */
-export function rateAtDepth(measured: Measured[], depth: number): number | null {
-  const line = lineThrough(measured);
-  if (line === null) return null;
-  const fastest = Math.min(...measured.map(({ tokensPerSecond }) => 1 / tokensPerSecond));
-  return 1 / Math.max(fastest, line.base + line.slope * depth);
-}
-
-/** Depths closer together than this tell nothing of the slope. */
-const leastSpread = 1024;
-
-/** Seconds of a token over depth, by least squares; flat where all depths are alike, and never
- * falling. */
-function lineThrough(measured: Measured[]): { base: number; slope: number } | null {
-  if (measured.length === 0) return null;
-  const points = measured.map(({ depth, tokensPerSecond }) => ({ depth, y: 1 / tokensPerSecond }));
-  const mean = (of: (point: { depth: number; y: number }) => number) =>
-    points.reduce((sum, point) => sum + of(point), 0) / points.length;
-  const [meanDepth, meanY] = [mean(({ depth }) => depth), mean(({ y }) => y)];
-  const depths = points.map(({ depth }) => depth);
-  if (Math.max(...depths) - Math.min(...depths) < leastSpread) return { base: meanY, slope: 0 };
-  const variance = mean(({ depth }) => (depth - meanDepth) ** 2);
-  const covariance = mean(({ depth, y }) => (depth - meanDepth) * (y - meanY));
-  const slope = Math.max(0, covariance / variance);
-  return { base: meanY - slope * meanDepth, slope };
+export function rateAtDepth(measured: readonly DepthRate[], depth: number): number | null {
+  const secondsAt = secondsOverDepth(measured);
+  return secondsAt && 1 / secondsAt(depth);
 }

@@ -23,6 +23,7 @@ const engineMembers: Record<keyof NativeEngine, true> = {
   close: true,
   cancel: true,
   memory: true,
+  memoryNow: true,
   profile: true,
   setProfile: true,
   tokenize: true,
@@ -41,7 +42,9 @@ const engineMembers: Record<keyof NativeEngine, true> = {
   logits: true,
   generate: true,
   prefillLogits: true,
+  timeSteps: true,
   measureHeads: true,
+  measureRetrieval: true,
   bench: true,
 };
 

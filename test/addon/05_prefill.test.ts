@@ -53,6 +53,26 @@ describe("prefill", () => {
     await engine().release(sequence);
   });
 
+  test("its memory is told while it runs, and what is kept of it afterwards", async () => {
+    const { kvBytes } = await engine().memory();
+    const told: number[] = [];
+    const sequence = await engine().createSequence();
+    const reading = engine().prefill(sequence, someTokens(1500, 9), {
+      onProgress: () => told.push(engine().memoryNow()!.kvBytes),
+    });
+    expect(engine().doing).toBe("prefill");
+    await reading;
+    expect(engine().doing).toBe("idle");
+    expect(told).toEqual(told.toSorted((a, b) => a - b));
+    expect(told.at(-1)).toBeGreaterThan(told[0]!);
+    const after = await engine().memory();
+    expect(after.kvBytes).toBeGreaterThan(kvBytes);
+    await engine().release(sequence);
+    const released = await engine().memory();
+    expect(released.kvBytes).toBe(kvBytes);
+    expect(released.kvKeptBytes - after.kvKeptBytes).toBe(after.kvBytes - kvBytes);
+  });
+
   test("without progress and options", async () => {
     const sequence = await engine().createSequence();
     expect((await engine().prefill(sequence, someTokens(1))).doneTokens).toBe(1);

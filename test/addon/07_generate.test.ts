@@ -103,6 +103,30 @@ describe("generate", () => {
   });
 });
 
+describe("the mass kept", () => {
+  test("is measured at every so many-th step, and only then", async () => {
+    const sequence = await engine().createSequence();
+    await engine().prefill(sequence, someTokens(700));
+    const measured: (Float32Array | null)[] = [];
+    await engine().generate<"mass">(sequence, {
+      maxTokens: 6,
+      budgetTokens: 320,
+      trace: "mass",
+      keptEverySteps: 3,
+      onToken: ({ trace }) => {
+        if (trace !== null) measured.push(trace.massKept);
+      },
+    });
+    expect(measured.length).toBeGreaterThan(3);
+    for (const [step, kept] of measured.entries()) {
+      if (step % 3 !== 0) expect(kept).toBeNull();
+      else expect(kept?.every((share) => share > 0 && share <= 1)).toBe(true);
+    }
+    expect(measured[0]!.some((share) => share < 0.99)).toBe(true);
+    await engine().release(sequence);
+  });
+});
+
 describe("stream", () => {
   test("yields every token and then has the report", async () => {
     const sequence = await ask(engine(), "What is the capital of France? Answer in one word.");

@@ -78,6 +78,59 @@ describe("measurements", () => {
     expect(mean(2)).toBeLessThan(mean(0));
   });
 
+  test("retrieval: a share of the copies for each query head", async () => {
+    const document = someTokens(600);
+    // The end says a stretch of the document again.
+    const tokens = new Int32Array(632);
+    tokens.set(document);
+    tokens.set(document.subarray(300, 332), 600);
+    const positions = Int32Array.from({ length: 24 }, (_, index) => 606 + index);
+    const sources = positions.map((position) => position - 299);
+    const scores = await engine().measureRetrieval(tokens, { positions, sources });
+    expect(scores).toHaveLength(30 * 9);
+    expect(scores.every((score) => score >= 0 && score <= 1)).toBe(true);
+    // Some head copies; the token before the source is another question.
+    expect(Math.max(...scores)).toBeGreaterThan(0.5);
+    const beside = sources.map((source) => source - 40);
+    const chance = await engine().measureRetrieval(tokens, { positions, sources: beside });
+    expect(Math.max(...chance)).toBeLessThan(Math.max(...scores) / 2);
+
+    for (const wrong of [
+      { positions: Int32Array.of(5, 4), sources: Int32Array.of(1, 1) },
+      { positions: Int32Array.of(5), sources: Int32Array.of(6) },
+      { positions: Int32Array.of(632), sources: Int32Array.of(6) },
+      { positions: Int32Array.of(5), sources: Int32Array.of(1, 2) },
+      { positions: new Int32Array(0), sources: new Int32Array(0) },
+    ]) {
+      await expect(engine().measureRetrieval(tokens, wrong)).rejects.toMatchObject({
+        code: "invalid_argument",
+      });
+    }
+  });
+
+  test("the stages of a decode step, with their bytes", async () => {
+    const sequence = await engine().createSequence();
+    await engine().prefill(sequence, someTokens(700));
+    const timing = await engine().timeSteps(sequence, { budgetTokens: 400, steps: 2 });
+    expect(timing).toMatchObject({ depthTokens: 703, steps: 2 });
+    expect(timing.bytesPerSecond).toBeGreaterThan(1e8);
+    expect(timing.stages).toHaveLength(2 + 4 * 30);
+    expect(timing.stages.slice(0, 5).map(({ stage, layer }) => `${stage} ${layer}`)).toEqual([
+      "embed 0",
+      "attention_in 0",
+      "attend 0",
+      "attention_out 0",
+      "feed_forward 0",
+    ]);
+    expect(timing.stages.at(-1)).toMatchObject({ stage: "logits", layer: 0 });
+    const dense = await engine().timeSteps(sequence, { mode: "dense", steps: 1 });
+    const attended = ({ stages }: typeof timing) =>
+      stages.filter(({ stage }) => stage === "attend").reduce((sum, { bytes }) => sum + bytes, 0);
+    expect(attended(timing)).toBeLessThan(attended(dense));
+    expect(await engine().sequenceTokens(sequence)).toHaveLength(700);
+    await engine().release(sequence);
+  });
+
   test("a measurement can be stopped", async () => {
     const controller = new AbortController();
     const call = engine().measureHeads(someTokens(4000), {

@@ -19,6 +19,7 @@ function frame(heads: number, mean: number, headBins: number, value = (index: nu
     denseBytes: 368_640_000,
     blockTokens: Uint16Array.from({ length: heads }, (_, head) => 16 << (head % 4)),
     blocksRead: Uint16Array.from({ length: heads }, (_, head) => head * 3),
+    massKept: null,
     mean: Float32Array.from({ length: mean }, (_, index) => value(index)),
     perHead: Float32Array.from({ length: heads * headBins }, (_, index) => value(index)),
     headBins,
@@ -40,9 +41,25 @@ describe("a trace frame", () => {
     });
   });
 
-  test.each([1, 48, 56, 90, 256, 288, 1000, 2704])("of %i heads fits 8 KB", (heads) => {
+  test("holds the mass kept where it was measured", () => {
+    const massKept = Float32Array.from({ length: 48 }, (_, head) => head / 47);
+    const bytes = encodeTrace({ ...frame(48, 100, 20), massKept });
+    const read = decodeTrace(bytes);
+    massKept.forEach((share, head) => {
+      expect(Math.abs(read.massKept![head]! - share)).toBeLessThanOrEqual(0.5 / 255 + 1e-6);
+    });
+    expect(read.perHead).toHaveLength(48 * 20);
+    // Without its bytes it is cut short; with them but without its sign it is too long.
+    expect(() => decodeTrace(bytes.subarray(0, -48))).toThrow(RangeError);
+    bytes[1] = 1;
+    expect(() => decodeTrace(bytes)).toThrow(RangeError);
+  });
+
+  test.each([1, 48, 56, 90, 256, 288, 1000, 2000])("of %i heads fits 8 KB", (heads) => {
     const bins = traceBins(heads)!;
-    const bytes = encodeTrace(frame(heads, bins.mean, bins.perHead)).length;
+    const massKept = new Float32Array(heads).fill(1);
+    const full = { ...frame(heads, bins.mean, bins.perHead), massKept };
+    const bytes = encodeTrace(full).length;
     expect(bytes).toBeLessThanOrEqual(traceMaxBytes);
     if (heads <= 90) expect(bins).toMatchObject({ mean: 1024 });
     if (heads === 90) expect(bins.perHead).toBeGreaterThan(32);
@@ -67,7 +84,7 @@ describe("a trace frame", () => {
       { seed: 7 },
     );
     const later = bytes.slice();
-    later[0] = 2;
+    later[0] = 1;
     expect(() => decodeTrace(later)).toThrow(RangeError);
   });
 

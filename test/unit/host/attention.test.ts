@@ -1,13 +1,13 @@
 import { describe, expect, test } from "vitest";
 import { decodeTrace, traceMaxBytes } from "../../../contract/trace.ts";
 import { AttentionMap, type MassTrace, pageMasses } from "../../../host/answer/attention.ts";
-import { traceFrame } from "../../../host/answer/traceFrame.ts";
+import { type BlocksTrace, traceFrame } from "../../../host/answer/traceFrame.ts";
 
 /** A trace of heads that read these blocks with these masses. */
 function trace(
   depthTokens: number,
   heads: { blockTokens: number; blocks: [index: number, mass: number][] }[],
-): MassTrace & { blocks: Uint32Array; kvBytes: number; digestBytes: number; denseBytes: number } {
+): BlocksTrace & MassTrace {
   const offsets = [0];
   for (const head of heads) offsets.push(offsets.at(-1)! + head.blocks.length);
   const all = heads.flatMap((head) => head.blocks);
@@ -21,6 +21,7 @@ function trace(
     kvBytes: 1,
     digestBytes: 2,
     denseBytes: 3,
+    massKept: null,
   };
 }
 

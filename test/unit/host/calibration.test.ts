@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { allocateHeads } from "../../../host/kv/allocateHeads.ts";
 import { choicesOf, meanOf } from "../../../host/kv/calibrate.ts";
+import { copiedTokens } from "../../../host/kv/calibrationTexts.ts";
 import { headTable } from "../../../host/models/headTable.ts";
 import { madeUpFacts, madeUpText, plant, randomNumbers } from "../../../host/tokens/madeUpText.ts";
 
@@ -77,6 +78,28 @@ describe("the choices of a head", () => {
   });
 });
 
+describe("copied tokens", () => {
+  const document = [1, 2, 3, 4, 50, 51, 9, 1, 2, 3, 5, 60, 61, 9];
+
+  test("continue a stretch of the document as it goes on there", () => {
+    // "1 2 3 4 50" is said again; "9" follows other tokens than in the document.
+    const tokens = Int32Array.from([...document, 7, 1, 2, 3, 4, 50, 51, 8, 9]);
+    const { positions, sources } = copiedTokens(tokens, document.length);
+    expect([...positions]).toEqual([18, 19]);
+    expect([...sources]).toEqual([4, 5]);
+    positions.forEach((position, index) => {
+      expect(tokens[position + 1]).toBe(tokens[sources[index]!]);
+    });
+  });
+
+  test("are no copies when the chat has them, too", () => {
+    const said = [7, 1, 2, 3, 4, 50];
+    const tokens = Int32Array.from([...document, ...said, ...said]);
+    const { positions } = copiedTokens(tokens, document.length);
+    expect([...positions]).toEqual([18]);
+  });
+});
+
 describe("the table of heads", () => {
   const model = { name: "m", fingerprint: "f", layers: 2, kvHeads: 2, headDim: 64 };
 
@@ -91,6 +114,7 @@ describe("the table of heads", () => {
       budgetShare: 1,
       outputError: null,
       recall: null,
+      retrievalScore: null,
       sensitivity: null,
     });
     expect(table.histogram).toEqual([

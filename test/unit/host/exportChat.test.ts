@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { encodeMessage } from "../../../contract/codec.ts";
 import { encodeTrace } from "../../../contract/trace.ts";
 import { exportChat } from "../../../host/answer/exportChat.ts";
 import { decodeReadMap, ReadMapCollector } from "../../../host/answer/readMap.ts";
@@ -99,7 +100,7 @@ describe("a chat as a file", () => {
 });
 
 describe("a read map", () => {
-  const frame = (strip: number[]) =>
+  const frame = (strip: number[], blocks = 1, massKept: number | null = null) =>
     encodeTrace({
       holdsMass: true,
       depth: 100,
@@ -109,7 +110,8 @@ describe("a read map", () => {
       digestBytes: 0,
       denseBytes: 0,
       blockTokens: Uint16Array.of(32),
-      blocksRead: Uint16Array.of(1),
+      blocksRead: Uint16Array.of(blocks),
+      massKept: massKept === null ? null : Float32Array.of(massKept),
       mean: Float32Array.from(strip),
       perHead: new Float32Array(0),
       headBins: 0,
@@ -147,5 +149,24 @@ describe("a read map", () => {
       [0.5, 0.5, 0],
       [0, 0, 1],
     ]);
+  });
+
+  test("has what each head read, and the mass kept where it was measured", () => {
+    const collector = new ReadMapCollector();
+    collector.add(frame([1], 4, 0.8), 0);
+    collector.add(frame([1], 8), 1);
+    collector.add(frame([1], 6, 0.4), 2);
+    const { heads } = decodeReadMap(collector.encode("One.", context)!)!;
+    expect(heads?.blockTokens).toEqual([32]);
+    expect(heads?.blocksRead).toEqual(Float32Array.of(6));
+    expect(heads?.keptSteps).toEqual([0, 2]);
+    expect([...heads!.massKept].map((share) => share.toFixed(2))).toEqual(["0.80", "0.40"]);
+  });
+
+  test("of before heads were kept is read all the same", () => {
+    const strip = { scale: 1, values: Uint8Array.of(255) };
+    const old = { version: 1, documentTokens: 9, pages: [1], tokensOfPages: [9] };
+    const bytes = encodeMessage({ ...old, whole: strip, sentences: [] }) as Uint8Array;
+    expect(decodeReadMap(bytes)).toMatchObject({ documentTokens: 9, bins: 1, heads: null });
   });
 });

@@ -22,7 +22,7 @@ function sample(change: (profile: HeadProfile) => void = () => {}): HeadProfile 
     [0, 1].map((layer) => [0, 1, 2].map((head) => value(layer, head)));
   const profile: HeadProfile = {
     format: "scholia head profile",
-    version: 1,
+    version: 2,
     name: "sample",
     model: { name: "a model", fingerprint: shape.fingerprint, layers: 2, kvHeads: 3, headDim: 64 },
     digest: "mean_std",
@@ -38,12 +38,20 @@ function sample(change: (profile: HeadProfile) => void = () => {}): HeadProfile 
       bytesPerToken: 1000,
       uniformBytesPerToken: 1001,
       queries: 32,
+      errors: {
+        budgetTokens: [512, 1024],
+        table: table(() => [16, 32, 64, 128].map(() => [0.2, 0.1])),
+      },
+      retrieval: { score: table(() => 0.25), copies: 40, contextTokens: 6144 },
     },
     texts: [{ name: "a.txt", kind: "given", sha256: "cd".repeat(32), tokens: 6144 }],
   };
   change(profile);
   return profile;
 }
+
+const unmeasured = { errors: null, retrieval: null };
+const measuredOf = (file: Record<string, unknown>) => file.measured as HeadProfile["measured"];
 
 const codeOf = (run: () => unknown): string => {
   try {
@@ -62,6 +70,16 @@ describe("the head profile's file", () => {
     expect(text).toContain("[ 16, 32, 128 ]");
   });
 
+  test("of version 1 is read, without what it did not keep", () => {
+    const { errors: _errors, retrieval: _retrieval, ...measured } = sample().measured;
+    const old = { ...sample(), version: 1, measured };
+    const read = parseHeadProfile(JSON.stringify(old), "p.json");
+    expect(read).toEqual(sample(({ measured }) => Object.assign(measured, unmeasured)));
+    expect(codeOf(() => parseHeadProfile(JSON.stringify({ ...old, version: 2 }), "p"))).toMatch(
+      /^profile_broken.*measured\.errors/,
+    );
+  });
+
   test("gives the engine shares of mean 1, layer by layer", () => {
     const { blockTokens, budgetShare, digest, modelFingerprint } = engineProfile(sample());
     expect(blockTokens).toEqual([16, 32, 128, 16, 32, 128]);
@@ -72,7 +90,18 @@ describe("the head profile's file", () => {
 
   test.each<[string, (file: Record<string, unknown>) => void, RegExp]>([
     ["another format", (file) => (file.format = "something"), /format/],
-    ["a later version", (file) => (file.version = 2), /version 2/],
+    ["a later version", (file) => (file.version = 3), /version 3/],
+    ["a score above 1", (file) => (measuredOf(file).retrieval!.score[0]![1] = 1.1), /score\.0\.1/],
+    [
+      "a row of scores too few",
+      (file) => measuredOf(file).retrieval!.score.pop(),
+      /retrieval\.score: 2 rows of 3/,
+    ],
+    [
+      "an error too few",
+      (file) => measuredOf(file).errors!.table[1]![2]![3]!.pop(),
+      /errors\.table: 2 budgets/,
+    ],
     ["a field too many", (file) => (file.extra = 1), /extra/],
     ["a field missing", (file) => delete file.digest, /digest/],
     ["an unknown digest", (file) => (file.digest = "median"), /digest/],

@@ -84,6 +84,7 @@ describe("the map of memory", () => {
     const report = {
       weightsBytes: 1000,
       kvBytes: 600,
+      kvKeptBytes: 40,
       kvPoolBytes: 900,
       digestBytes: 30,
       workspaceBytes: 70,
@@ -99,6 +100,29 @@ describe("the map of memory", () => {
     const kv = root.children?.find(({ kind }) => kind === "kv");
     expect(kv?.children).toHaveLength(3);
     expect(kv?.children?.[0]?.children?.map(({ bytes }) => bytes)).toEqual([100, 100]);
+    expect(root.children?.find(({ kind }) => kind === "kept")?.bytes).toBe(40);
     expect(memoryMap(null, null, []).model).toBeNull();
+  });
+
+  test("counts what lies on a device of its own beside the process", () => {
+    const model = { name: "m", fingerprint: "f", layers: 1, kvHeads: 1 };
+    const report = {
+      weightsBytes: 4e12,
+      kvBytes: 0,
+      kvKeptBytes: 0,
+      kvPoolBytes: 0,
+      digestBytes: 0,
+      workspaceBytes: 0,
+      freeBytes: 5e12,
+    };
+    const on = (device: string) =>
+      memoryMap({ engine: { device, model } as unknown as Engine, report }, null, []).root;
+    const named = (root: ReturnType<typeof on>, name: string) =>
+      root.children?.find((child) => child.name === name)?.bytes;
+    // More than any machine holds: of the processor's it would leave the process nothing.
+    const rest = "Host process";
+    expect(named(on("cuda (H100)"), "Free on the device")).toBe(5e12);
+    expect(named(on("cuda (H100)"), rest)).toBeGreaterThan(named(on("cpu (zen4)"), rest)!);
+    expect(named(on("cpu (zen4)"), "Free on the device")).toBeUndefined();
   });
 });
