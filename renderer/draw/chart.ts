@@ -1,4 +1,5 @@
 /** Axes and curves: rates over depth, memory over time, a head's history. */
+import { type DepthRate, secondsOverDepth } from "../../contract/timing.ts";
 import { formatNumber } from "../format.ts";
 import type { Point, Rect, Surface } from "./surface.ts";
 
@@ -57,6 +58,20 @@ export function chartScale(
     y: plot.y + plot.height - ((y - least.y) / (most.y - least.y || 1)) * plot.height,
   });
   return { plot, most, least, toPixel };
+}
+
+const curvePoints = 33;
+
+/** Rates between the least and the largest depth that was measured; none where there is but one. */
+export function rateCurve(measured: readonly DepthRate[]): Point[] {
+  const secondsAt = secondsOverDepth(measured);
+  const depths = measured.map(({ depth }) => depth);
+  const [least, most] = [Math.min(...depths), Math.max(...depths)];
+  if (secondsAt === null || most <= least) return [];
+  return Array.from({ length: curvePoints }, (_, index) => {
+    const x = least + ((most - least) * index) / (curvePoints - 1);
+    return { x, y: 1 / secondsAt(x) };
+  });
 }
 
 /** The next 1, 2, 2.5, 4, 5 or 8 times a power of ten. */

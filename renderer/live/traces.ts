@@ -1,9 +1,30 @@
 /** The trace frames of the answer that is being written, beside React: a ring of the last steps and
  * what they come to together. Canvases take from it what they draw, at most once per frame of the
  * screen. */
+import type { HeadsOfAnswer } from "../../contract/chats.ts";
 import { decodeTrace, type TraceFrame } from "../../contract/trace.ts";
 
 const capacity = 1024;
+
+/** What the heads' reading kept of dense attention. */
+export interface MeasuredMass {
+  /** Of the answer, from 0. */
+  step: number;
+  /** [heads] */
+  massKept: Float32Array;
+}
+
+/** What the heads read: at one step, or on average over an answer. */
+export interface Reading {
+  /** [heads] */
+  blockTokens: ArrayLike<number>;
+  /** [heads] kv_blocks per token */
+  blocksRead: ArrayLike<number>;
+  /** Keys and values per token, all heads. */
+  kvBytes: number;
+  /** [heads] null: not measured */
+  massKept: ArrayLike<number> | null;
+}
 
 export class Traces {
   /** The turn that the frames belong to; null before the first answer. */
@@ -12,12 +33,14 @@ export class Traces {
   steps = 0;
   /** Steps whose frames were left out, because the window took them too slowly. */
   dropped = 0;
+  /** The last step, with the mass kept as it was last measured. */
   latest: TraceFrame | null = null;
   /** Grows with every change; canvases compare it. */
   version = 0;
   /** What each head read in the last steps. */
   private readonly ring: Uint16Array[] = [];
   private next = 0;
+  private measured: MeasuredMass[] = [];
   private meanSum: Float64Array = new Float64Array(0);
   private meanCount = 0;
   private readonly listeners = new Set<() => void>();
@@ -29,6 +52,7 @@ export class Traces {
     this.latest = null;
     this.ring.length = 0;
     this.next = 0;
+    this.measured = [];
     this.meanSum = new Float64Array(0);
     this.meanCount = 0;
     this.changed();
@@ -37,7 +61,9 @@ export class Traces {
   /** @throws RangeError when the bytes are no trace frame */
   push(bytes: Uint8Array, droppedBefore: number) {
     const frame = decodeTrace(bytes);
-    this.latest = frame;
+    const { massKept } = frame;
+    this.latest = { ...frame, massKept: massKept ?? this.latest?.massKept ?? null };
+    if (massKept !== null) this.measured.push({ step: this.steps + droppedBefore, massKept });
     this.steps += 1 + droppedBefore;
     this.dropped += droppedBefore;
     this.ring[this.next] = frame.blocksRead;
@@ -56,6 +82,11 @@ export class Traces {
   historyOf(head: number): number[] {
     const ordered = [...this.ring.slice(this.next), ...this.ring.slice(0, this.next)];
     return ordered.map((blocksRead) => blocksRead[head] ?? 0);
+  }
+
+  /** The steps at which the mass kept was measured, in order. */
+  massHistory(): readonly MeasuredMass[] {
+    return this.measured;
   }
 
   subscribe(listener: () => void): () => void {
@@ -82,13 +113,31 @@ export class Traces {
 /** Of the answer that is being written. */
 export const traces = new Traces();
 
-/** Bytes of keys and values that each head read in this step: the step's bytes shared out by tokens,
- * which all cost the same. [heads] */
-export function bytesByHead(frame: TraceFrame): Float64Array {
-  const tokens = Float64Array.from(
-    frame.blocksRead,
-    (blocks, head) => blocks * frame.blockTokens[head]!,
-  );
+/** Bytes of keys and values that each head read per token: all bytes shared out by tokens, which all
+ * cost the same. [heads] */
+export function bytesByHead({ blocksRead, blockTokens, kvBytes }: Reading): Float64Array {
+  const tokens = Float64Array.from(blocksRead, (blocks, head) => blocks * blockTokens[head]!);
   const total = tokens.reduce((sum, count) => sum + count, 0);
-  return tokens.map((count) => (total > 0 ? (count / total) * frame.kvBytes : 0));
+  return tokens.map((count) => (total > 0 ? (count / total) * kvBytes : 0));
+}
+
+/** An answer of before, on average over its steps. */
+export function readingOf(heads: HeadsOfAnswer): Reading {
+  const { blockTokens, blocksRead, kvBytes } = heads;
+  const measured = massHistoryOf(heads);
+  const massKept = Float64Array.from(
+    blocksRead,
+    (_blocks, head) =>
+      measured.reduce((sum, { massKept }) => sum + massKept[head]!, 0) / measured.length,
+  );
+  return { blockTokens, blocksRead, kvBytes, massKept: measured.length === 0 ? null : massKept };
+}
+
+/** The steps of an answer of before at which the mass kept was measured. */
+export function massHistoryOf({ blocksRead, keptSteps, massKept }: HeadsOfAnswer): MeasuredMass[] {
+  const heads = blocksRead.length;
+  return keptSteps.map((step, index) => ({
+    step,
+    massKept: massKept.subarray(index * heads, (index + 1) * heads),
+  }));
 }

@@ -67,6 +67,9 @@ function onHostEvent(app: App, event: HostEvent): void {
     case "queue":
       app.setQueue(event.items);
       break;
+    case "memory":
+      app.takeMemory(event.sample);
+      break;
     case "asked":
       app.joinRun(event.chatId);
       break;

@@ -4,7 +4,7 @@ import { drawChart, roundUp } from "../../draw/chart.ts";
 import { blockColour, viridis } from "../../draw/colour.ts";
 import { resample, shade } from "../../draw/readMap.ts";
 import type { Surface } from "../../draw/surface.ts";
-import { formatNumber } from "../../format.ts";
+import { formatNumber, formatPercent } from "../../format.ts";
 import { traces } from "../../live/traces.ts";
 import { useApp } from "../../store/app.ts";
 import { t } from "../../strings/index.ts";
@@ -12,6 +12,8 @@ import { Canvas } from "../../ui/Canvas.tsx";
 import { useColours } from "../../ui/useColours.ts";
 import { useSize } from "../../ui/useSize.ts";
 import styles from "./heads.module.css";
+import { formatMetric } from "./metrics.ts";
+import { useMassHistory } from "./useMetricSource.ts";
 
 /** One head: its numbers, what it reads of the document now, and how it was calibrated. */
 export function HeadDetail({ table, head }: { table: HeadTable; head: number }) {
@@ -28,28 +30,38 @@ export function HeadDetail({ table, head }: { table: HeadTable; head: number }) 
     >
       <h3>{t("heads.title", { layer: row.layer, kvHead: row.kvHead })}</h3>
       <dl className={styles.detailNumbers}>
-        {(["blockTokens", "budgetShare", "outputError", "recall", "sensitivity"] as const).map(
-          (metric) => (
-            <div key={metric}>
-              <dt>{t(`heads.metrics.${metric}`)}</dt>
-              <dd>{row[metric] === null ? "–" : formatNumber(row[metric])}</dd>
-            </div>
-          ),
-        )}
+        {profileMetrics.map((metric) => (
+          <div key={metric}>
+            <dt>{t(`heads.metrics.${metric}`)}</dt>
+            <dd>{formatMetric(metric, row[metric])}</dd>
+          </div>
+        ))}
       </dl>
       <h4>{t("heads.along")}</h4>
       <Along head={head} width={width} />
       <h4>{t("heads.history")}</h4>
       <History head={head} width={width} />
+      <h4>{t("heads.mass")}</h4>
+      <MassHistory head={head} width={width} />
       {curves !== null && (
         <>
           <h4>{t("heads.curve")}</h4>
           <Curve curves={curves} head={head} chosen={row.blockTokens} width={width} />
+          <BudgetCurves curves={curves} head={head} width={width} />
         </>
       )}
     </aside>
   );
 }
+
+const profileMetrics = [
+  "blockTokens",
+  "budgetShare",
+  "outputError",
+  "recall",
+  "retrievalScore",
+  "sensitivity",
+] as const;
 
 const subscribe = (redraw: () => void) => traces.subscribe(redraw);
 const stripHeight = 16;
@@ -118,6 +130,87 @@ function History({ head, width }: { head: number; width: number }) {
       role="img"
       aria-label={t("heads.history")}
     />
+  );
+}
+
+/** What the head's reading kept of dense attention, at the steps where it was measured. */
+function MassHistory({ head, width }: { head: number; width: number }) {
+  const colours = useColours();
+  const history = useMassHistory();
+  const draw = (surface: Surface) => {
+    const points = history().map(({ step, massKept }) => ({ x: step + 1, y: massKept[head] ?? 0 }));
+    const last = points.at(-1);
+    if (last === undefined) {
+      const at = { x: 0, y: chartHeight / 2 };
+      surface.text(t("heads.noAnswer"), at, { colour: colours.inkSoft, size: 12 });
+      return;
+    }
+    drawChart(
+      surface,
+      [
+        {
+          name: t("heads.metrics.massKept"),
+          colour: viridis(colours.isDark ? 0.7 : 0.4),
+          points,
+          dots: true,
+        },
+      ],
+      {
+        x: { label: t("heads.step"), least: 1, most: Math.max(2, last.x) },
+        y: { label: "", most: 1, format: formatPercent },
+      },
+      width,
+      chartHeight,
+      { ink: colours.inkSoft, hairline: colours.hairline },
+    );
+  };
+  return (
+    <Canvas
+      width={width}
+      height={chartHeight}
+      draw={draw}
+      subscribe={subscribe}
+      role="img"
+      aria-label={t("heads.mass")}
+    />
+  );
+}
+
+/** Error over the budget, a line for each block size; where all budgets were kept. */
+function BudgetCurves({
+  curves: { blockTokens, budgetTokens, errorByBudget },
+  head,
+  width,
+}: {
+  curves: HeadCurves;
+  head: number;
+  width: number;
+}) {
+  const { inkSoft, hairline } = useColours();
+  const errors = errorByBudget[head];
+  if (errors === undefined) return null;
+  const series = blockTokens.map((size, block) => ({
+    name: `${size}`,
+    colour: blockColour(size),
+    points: budgetTokens.map((budget, index) => ({ x: budget, y: errors[block]?.[index] ?? 0 })),
+  }));
+  const axes = { x: { label: t("heads.budget") }, y: { label: "" } };
+  const draw = (surface: Surface) =>
+    drawChart(surface, series, axes, width, chartHeight, { ink: inkSoft, hairline });
+  const words = series
+    .map(({ name, points }) => `${name}: ${points.map(({ y }) => formatNumber(y)).join(" ")}`)
+    .join("; ");
+  return (
+    <>
+      <h4>{t("heads.budgetCurve")}</h4>
+      <Canvas
+        width={width}
+        height={chartHeight}
+        draw={draw}
+        role="img"
+        aria-label={`${t("heads.budgetCurve")}: ${words}`}
+      />
+    </>
   );
 }
 

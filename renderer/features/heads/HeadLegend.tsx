@@ -6,11 +6,13 @@ import { useApp } from "../../store/app.ts";
 import type { HeadMetric } from "../../store/lens.ts";
 import { t } from "../../strings/index.ts";
 import styles from "./heads.module.css";
-import { formatMetric, isLive, metricScale, metricValues } from "./metrics.ts";
+import { formatMetric, isDifference, isOfReading, metricScale, metricValues } from "./metrics.ts";
+import { useMetricSource } from "./useMetricSource.ts";
 
 /** What the colours mean. */
 export function HeadLegend({ table, metric }: { table: HeadTable; metric: HeadMetric }) {
-  if (metric === "blockTokens") return <BlockLegend table={table} />;
+  const isAlone = useApp((app) => app.otherHeads === null);
+  if (metric === "blockTokens" && isAlone) return <BlockLegend table={table} />;
   return <ScaleLegend table={table} metric={metric} />;
 }
 
@@ -35,29 +37,31 @@ const stops = 9;
 const refreshMs = 400;
 
 function ScaleLegend({ table, metric }: { table: HeadTable; metric: HeadMetric }) {
-  const curves = useApp((app) => app.curves);
+  const source = useMetricSource(table);
   const [, refresh] = useState(0);
   useEffect(() => {
-    if (!isLive(metric)) return;
+    if (!isOfReading(metric)) return;
     const timer = setInterval(() => refresh(traces.version), refreshMs);
     return () => clearInterval(timer);
   }, [metric]);
-  const values = metricValues(metric, { table, curves, trace: traces.latest });
+  const now = source();
+  const values = metricValues(metric, now);
+  const isOfTwo = isDifference(metric, now);
   if (values.every((value) => value === null))
     return (
       <p className={styles.legendNote}>
-        {t(isLive(metric) ? "heads.noAnswer" : "heads.notCalibrated")}
+        {t(isOfReading(metric) ? "heads.noAnswer" : "heads.notCalibrated")}
       </p>
     );
-  const { least, most, colourOf } = metricScale(metric, values);
+  const { least, most, colourOf } = metricScale(metric, values, isOfTwo);
   const colours = Array.from({ length: stops }, (_, index) =>
     colourOf(least + ((most - least) * index) / (stops - 1)),
   );
   return (
     <div className={styles.scale}>
-      <span>{formatMetric(metric, least)}</span>
+      <span>{formatMetric(metric, least, isOfTwo)}</span>
       <i style={{ background: `linear-gradient(90deg, ${colours.join(",")})` }} />
-      <span>{formatMetric(metric, most)}</span>
+      <span>{formatMetric(metric, most, isOfTwo)}</span>
     </div>
   );
 }

@@ -13,7 +13,12 @@ import {
 import { CanvasSurface, type Surface, SvgSurface } from "../../draw/surface.ts";
 import { traces } from "../../live/traces.ts";
 import { useApp, useAppStore } from "../../store/app.ts";
-import { type HeadMetric, headMetrics } from "../../store/lens.ts";
+import {
+  type ComparedProfile,
+  comparedProfiles,
+  type HeadMetric,
+  headMetrics,
+} from "../../store/lens.ts";
 import { t } from "../../strings/index.ts";
 import { Button, IconButton } from "../../ui/Button.tsx";
 import { Canvas } from "../../ui/Canvas.tsx";
@@ -28,7 +33,15 @@ import { HeadDetail } from "./HeadDetail.tsx";
 import { HeadLegend } from "./HeadLegend.tsx";
 import { HeadsTable } from "./HeadsTable.tsx";
 import styles from "./heads.module.css";
-import { formatMetric, isLive, metricScale, metricValues } from "./metrics.ts";
+import {
+  formatMetric,
+  isComparable,
+  isDifference,
+  isOfReading,
+  metricScale,
+  metricValues,
+} from "./metrics.ts";
+import { useMetricSource } from "./useMetricSource.ts";
 
 /** All heads of the model at once. */
 export function HeadsLens() {
@@ -92,6 +105,7 @@ function HeadsBar({ table }: { table: HeadTable }) {
         </select>
       </label>
       <HeadLegend table={table} metric={metric} />
+      {table.calibrated && isComparable(metric) && <ComparedProfileMenu />}
       <span className={lens.barText}>
         {t(table.calibrated ? "heads.profile" : "heads.uncalibrated", { profile: table.profile })}
       </span>
@@ -107,19 +121,43 @@ function HeadsBar({ table }: { table: HeadTable }) {
   );
 }
 
+/** The profile whose numbers are taken from those of the one in use. */
+function ComparedProfileMenu() {
+  const compared = useApp((app) => app.comparedProfile);
+  const compare = useApp((app) => app.compareHeads);
+  const hasChosen = useApp((app) => app.settings.profile !== null);
+  const choices = comparedProfiles.filter((name) => name !== "own" || hasChosen);
+  return (
+    <label className={lens.select}>
+      <span className="visuallyHidden">{t("heads.against")}</span>
+      <select
+        value={compared}
+        onChange={(event) => void compare(event.target.value as ComparedProfile)}
+      >
+        {choices.map((name) => (
+          <option key={name} value={name}>
+            {t(`heads.compared.${name}`)}
+          </option>
+        ))}
+      </select>
+    </label>
+  );
+}
+
 /** Colour of each head; null where there is nothing to show. */
 function useHeadColours(table: HeadTable, metric: HeadMetric) {
-  const curves = useApp((app) => app.curves);
+  const source = useMetricSource(table);
   return useMemo(() => {
     const colours = () => {
-      const values = metricValues(metric, { table, curves, trace: traces.latest });
-      const scale = metricScale(metric, values);
+      const now = source();
+      const values = metricValues(metric, now);
+      const scale = metricScale(metric, values, isDifference(metric, now));
       return values.map((value) => (value === null ? null : scale.colourOf(value)));
     };
     // What does not change with the step is worked out once.
-    const still = isLive(metric) ? null : colours();
+    const still = isOfReading(metric) ? null : colours();
     return () => still ?? colours();
-  }, [table, metric, curves]);
+  }, [metric, source]);
 }
 
 function HeadCanvas({
@@ -181,7 +219,7 @@ function HeadCanvas({
         width={size.width}
         height={size.height}
         draw={draw}
-        subscribe={isLive(metric) ? subscribe : undefined}
+        subscribe={isOfReading(metric) ? subscribe : undefined}
         onPointerMove={(event) => onPoint(headUnder(grid, event))}
         onPointerLeave={() => onPoint(null)}
         onClick={(event) => {
@@ -198,15 +236,16 @@ function HeadCanvas({
 
 function HeadWords({ table, head }: { table: HeadTable; head: number }) {
   const metric = useApp((app) => app.metric);
-  const curves = useApp((app) => app.curves);
+  const source = useMetricSource(table);
   const row = table.heads[head];
   if (row === undefined) return null;
-  const value = metricValues(metric, { table, curves, trace: traces.latest })[head] ?? null;
+  const now = source();
+  const value = metricValues(metric, now)[head] ?? null;
   return t("heads.words", {
     layer: row.layer,
     kvHead: row.kvHead,
     metric: t(`heads.metrics.${metric}`),
-    value: formatMetric(metric, value),
+    value: formatMetric(metric, value, isDifference(metric, now)),
   });
 }
 
@@ -236,10 +275,11 @@ function ExportMenu({ table }: { table: HeadTable }) {
   const store = useAppStore();
   const metric = useApp((app) => app.metric);
   const colours = useHeadColours(table, metric);
+  const source = useMetricSource(table);
   const style = useMapStyle();
   const { paper } = useColours();
   const save = async (kind: ExportKind) => {
-    const { curves, saveFile } = store.getState();
+    const { saveFile } = store.getState();
     const grid = layoutHeads(table.layers, table.kvHeads, exported.width, exported.height);
     const size = gridSize(grid);
     const draw = (surface: Surface) => {
@@ -249,8 +289,8 @@ function ExportMenu({ table }: { table: HeadTable }) {
     const contents = {
       png: () => png(size, draw),
       svg: () => svg(size, draw),
-      csv: () => headsCsv(table, curves, traces.latest),
-      json: () => headsJson(table, curves, traces.latest),
+      csv: () => headsCsv(source()),
+      json: () => headsJson(source()),
     };
     await saveFile(exportName(table, metric, kind), await contents[kind]());
   };

@@ -7,6 +7,7 @@ import { t } from "../../strings/index.ts";
 import { ScrollRegion } from "../../ui/ScrollRegion.tsx";
 import lens from "../lens/lens.module.css";
 import { formatMetric, metricValues } from "./metrics.ts";
+import { useMetricSource } from "./useMetricSource.ts";
 
 const refreshMs = 500;
 
@@ -20,7 +21,7 @@ export function HeadsTable({
   pinned: number | null;
   onPin(head: number): void;
 }) {
-  const curves = useApp((app) => app.curves);
+  const source = useMetricSource(table);
   const toggle = useApp((app) => app.toggleTable);
   const [, refresh] = useState(0);
   useEffect(() => {
@@ -29,7 +30,7 @@ export function HeadsTable({
   }, []);
   const columns = headMetrics.map((metric) => ({
     metric,
-    values: metricValues(metric, { table, curves, trace: traces.latest }),
+    values: metricValues(metric, { ...source(), against: null }),
   }));
   return (
     <ScrollRegion

@@ -1,18 +1,14 @@
 /** The head map as files. */
-import type { HeadCurves, HeadTable } from "../../../contract/heads.ts";
-import type { TraceFrame } from "../../../contract/trace.ts";
+import type { HeadTable } from "../../../contract/heads.ts";
 import { type HeadMetric, headMetrics } from "../../store/lens.ts";
-import { metricValues } from "./metrics.ts";
+import { type MetricSource, metricValues } from "./metrics.ts";
 
 export type ExportKind = "png" | "svg" | "csv" | "json";
 
 /** A row for each head, a column for each metric; empty where a number is not known. */
-export function headsCsv(
-  table: HeadTable,
-  curves: HeadCurves | null,
-  trace: TraceFrame | null,
-): string {
-  const columns = columnsOf(table, curves, trace);
+export function headsCsv(source: MetricSource): string {
+  const { table } = source;
+  const columns = columnsOf(source);
   const rows = table.heads.map(({ layer, kvHead }, index) =>
     [layer, kvHead, ...columns.map(({ values }) => values[index] ?? "")].join(","),
   );
@@ -20,12 +16,9 @@ export function headsCsv(
   return `${[["layer", "kvHead", ...names].join(","), ...rows].join("\n")}\n`;
 }
 
-export function headsJson(
-  table: HeadTable,
-  curves: HeadCurves | null,
-  trace: TraceFrame | null,
-): string {
-  const columns = columnsOf(table, curves, trace);
+export function headsJson(source: MetricSource): string {
+  const { table } = source;
+  const columns = columnsOf(source);
   const heads = table.heads.map(({ layer, kvHead }, index) => ({
     layer,
     kvHead,
@@ -36,10 +29,11 @@ export function headsJson(
   return `${JSON.stringify(whole, null, 2)}\n`;
 }
 
-function columnsOf(table: HeadTable, curves: HeadCurves | null, trace: TraceFrame | null) {
+/** The profile's own numbers, whatever the map compares them with. */
+function columnsOf(source: MetricSource) {
   return headMetrics.map((metric: HeadMetric) => ({
     metric,
-    values: metricValues(metric, { table, curves, trace }),
+    values: metricValues(metric, { ...source, against: null }),
   }));
 }
 

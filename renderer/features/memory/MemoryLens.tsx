@@ -18,6 +18,7 @@ import { kindColour } from "./kindColour.ts";
 import { MemoryTable } from "./MemoryTable.tsx";
 import { MemoryTimeline } from "./MemoryTimeline.tsx";
 import styles from "./memory.module.css";
+import { WhatIf } from "./WhatIf.tsx";
 
 /** The engine's own numbers are asked for this often while they are looked at. */
 const refreshMs = 2000;
@@ -50,6 +51,7 @@ function Memory({ memory }: { memory: MemoryMap }) {
   const [scope, setScope] = useState<Scope>("engine");
   const [path, setPath] = useState<readonly string[]>([]);
   const [asTable, setAsTable] = useState(false);
+  const [thinks, setThinks] = useState(false);
   const [pointed, setPointed] = useState<readonly string[] | null>(null);
   const whole = scope === "engine" ? engineOnly(memory.root) : memory.root;
   const root = nodeAt(whole, path) ?? whole;
@@ -88,6 +90,9 @@ function Memory({ memory }: { memory: MemoryMap }) {
                 share: formatPercent(shown.bytes / (root.bytes || 1)),
               })}
         </span>
+        <Button kind="quiet" aria-expanded={thinks} onClick={() => setThinks(!thinks)}>
+          {t("memory.whatIf")}
+        </Button>
         <IconButton
           label={t("memory.asTable")}
           icon={<Table2 size={16} />}
@@ -95,6 +100,7 @@ function Memory({ memory }: { memory: MemoryMap }) {
           onClick={() => setAsTable(!asTable)}
         />
       </div>
+      {thinks && <WhatIf />}
       {root.bytes === 0 ? (
         <p className={lens.message}>{t("memory.nothing")}</p>
       ) : asTable ? (

@@ -63,6 +63,7 @@ const parts = [
   { kind: "weights", bytesOf: (sample: MemorySample) => sample.weightsBytes },
   { kind: "workspace", bytesOf: (sample: MemorySample) => sample.workspaceBytes },
   { kind: "kv", bytesOf: (sample: MemorySample) => sample.kvBytes },
+  { kind: "kept", bytesOf: (sample: MemorySample) => sample.kvKeptBytes },
   { kind: "digests", bytesOf: (sample: MemorySample) => sample.digestBytes },
 ] as const;
 

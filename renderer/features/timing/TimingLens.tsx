@@ -1,6 +1,6 @@
 import { useEffect, useRef } from "react";
 import type { MeasuredRate } from "../../../contract/memory.ts";
-import { drawChart, type Series } from "../../draw/chart.ts";
+import { drawChart, rateCurve, type Series } from "../../draw/chart.ts";
 import type { Surface } from "../../draw/surface.ts";
 import { formatAgo, formatCount, formatRate } from "../../format.ts";
 import { useApp } from "../../store/app.ts";
@@ -11,6 +11,7 @@ import { useColours } from "../../ui/useColours.ts";
 import { useSize } from "../../ui/useSize.ts";
 import { AnswerNumbers } from "../chat/Certificate.tsx";
 import lens from "../lens/lens.module.css";
+import { StepFigure } from "./StepFigure.tsx";
 import styles from "./timing.module.css";
 
 const kinds = ["ab-sparse", "dense", "prefill"] as const;
@@ -28,14 +29,17 @@ export function TimingLens() {
   if (rates === null) return <p className={lens.message}>{t("timing.loading")}</p>;
   return (
     <div className={styles.timing}>
-      {rates.length === 0 ? (
-        <p className={lens.message}>{t("timing.none")}</p>
-      ) : (
-        <div className={styles.charts}>
-          <RateChart rates={rates} kinds={["ab-sparse", "dense"]} title={t("timing.decode")} />
-          <RateChart rates={rates} kinds={["prefill"]} title={t("timing.prefill")} />
-        </div>
-      )}
+      <div className={styles.charts}>
+        {rates.length === 0 ? (
+          <p>{t("timing.none")}</p>
+        ) : (
+          <>
+            <RateChart rates={rates} kinds={["ab-sparse", "dense"]} title={t("timing.decode")} />
+            <RateChart rates={rates} kinds={["prefill"]} title={t("timing.prefill")} />
+          </>
+        )}
+        <StepFigure />
+      </div>
       <ScrollRegion className={styles.side} label={t("timing.numbers")}>
         <FocusedAnswer />
         <RateTable rates={rates} />
@@ -75,10 +79,11 @@ function RateChart({
       .map(({ depth, tokensPerSecond }) => ({ x: depth, y: tokensPerSecond }))
       .sort((a, b) => a.x - b.x),
   }));
+  const curves = series.flatMap((line) => rateCurves(rates, line));
   const draw = (surface: Surface) =>
     drawChart(
       surface,
-      series,
+      [...series, ...curves],
       {
         x: { label: t("timing.depth"), format: (value) => formatCount(Math.round(value)) },
         y: { label: t("timing.unit"), format: formatRate },
@@ -110,6 +115,18 @@ function RateChart({
       </div>
     </figure>
   );
+}
+
+/** The course of the rates over depth as the measurements have it: one curve for each model, between the
+ * depths at which it was measured. */
+function rateCurves(rates: readonly MeasuredRate[], line: Series & { kind: Kind }): Series[] {
+  const ofKind = rates.filter(({ what }) => what === line.kind);
+  const models = new Set(ofKind.map(({ model }) => model.fingerprint));
+  return [...models].flatMap((fingerprint) => {
+    const measured = ofKind.filter(({ model }) => model.fingerprint === fingerprint);
+    const points = rateCurve(measured);
+    return points.length === 0 ? [] : [{ name: line.name, colour: line.colour, points }];
+  });
 }
 
 /** The numbers of the answer that is looked at. */

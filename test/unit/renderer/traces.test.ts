@@ -2,8 +2,12 @@ import { describe, expect, test } from "vitest";
 import type { HeadTable } from "../../../contract/heads.ts";
 import { encodeTrace, type TraceFrame } from "../../../contract/trace.ts";
 import { headsCsv, headsJson } from "../../../renderer/features/heads/exports.ts";
-import { metricScale, metricValues } from "../../../renderer/features/heads/metrics.ts";
-import { bytesByHead, Traces } from "../../../renderer/live/traces.ts";
+import {
+  formatMetric,
+  metricScale,
+  metricValues,
+} from "../../../renderer/features/heads/metrics.ts";
+import { bytesByHead, readingOf, Traces } from "../../../renderer/live/traces.ts";
 
 const frame = (blocks: number[], mean: number[] = [0, 1]): TraceFrame => ({
   holdsMass: true,
@@ -15,6 +19,7 @@ const frame = (blocks: number[], mean: number[] = [0, 1]): TraceFrame => ({
   denseBytes: 60_000,
   blockTokens: Uint16Array.from(blocks, (_, head) => [16, 32][head % 2]!),
   blocksRead: Uint16Array.from(blocks),
+  massKept: null,
   mean: Float32Array.from(mean),
   perHead: Float32Array.from(blocks.flatMap(() => [0.5, 1])),
   headBins: 2,
@@ -75,6 +80,7 @@ const table: HeadTable = {
       budgetShare: 1.5,
       outputError: 0.01,
       recall: 0.9,
+      retrievalScore: 0.6,
       sensitivity: 0.2,
     },
     {
@@ -84,6 +90,7 @@ const table: HeadTable = {
       budgetShare: 0.5,
       outputError: null,
       recall: null,
+      retrievalScore: null,
       sensitivity: null,
     },
   ],
@@ -91,7 +98,7 @@ const table: HeadTable = {
 
 describe("numbers of the heads", () => {
   test("of the profile and of the last step", () => {
-    const source = { table, curves: null, trace: frame([4, 1]) };
+    const source = { table, curves: null, against: null, reading: frame([4, 1]) };
     expect(metricValues("blockTokens", source)).toEqual([16, 32]);
     expect(metricValues("recall", source)).toEqual([0.9, null]);
     expect(metricValues("blocksRead", source)).toEqual([4, 1]);
@@ -99,23 +106,77 @@ describe("numbers of the heads", () => {
   });
 
   test("a trace of another model is not taken for this one's", () => {
-    const source = { table, curves: null, trace: frame([4, 1, 1]) };
+    const source = { table, curves: null, against: null, reading: frame([4, 1, 1]) };
     expect(metricValues("blocksRead", source)).toEqual([null, null]);
   });
 
+  const curves = {
+    profile: "p",
+    blockTokens: [16, 32, 64, 128],
+    errorByBlock: [
+      [0.01, 0.03, 0.05, 0.09],
+      [0.1, 0.2, 0.3, 0.4],
+    ],
+    budgetTokens: [],
+    errorByBudget: [],
+    uniform: { outputError: 0.1, recall: 0.8 },
+  };
+
   test("what AB-Sparse saves against blocks of 32 for all", () => {
-    const curves = {
-      profile: "p",
-      blockTokens: [16, 32, 64, 128],
-      errorByBlock: [
-        [0.01, 0.03, 0.05, 0.09],
-        [0.1, 0.2, 0.3, 0.4],
-      ],
-      uniform: { outputError: 0.1, recall: 0.8 },
-    };
-    const saved = metricValues("errorSaved", { table, curves, trace: null });
+    const saved = metricValues("errorSaved", { table, curves, against: null, reading: null });
     expect(saved[0]).toBeCloseTo(0.02);
     expect(saved[1]).toBeNull();
+  });
+
+  test("the difference of two profiles: doublings of the block size, errors of the measurement", () => {
+    const uniform = table.heads.map((head) => ({
+      ...head,
+      blockTokens: 32,
+      budgetShare: 1,
+      outputError: null,
+      recall: null,
+    }));
+    const against = { ...table, calibrated: false, heads: uniform };
+    const source = { table, curves, against, reading: frame([4, 1]) };
+    expect(metricValues("blockTokens", source)).toEqual([-1, 0]);
+    expect(metricValues("budgetShare", source)).toEqual([0.5, -0.5]);
+    expect(metricValues("outputError", source)[0]).toBeCloseTo(-0.02);
+    expect(metricValues("recall", source)).toEqual([null, null]);
+    expect(metricValues("blocksRead", source)).toEqual([4, 1]);
+    expect(metricScale("blockTokens", [-1, 0], true)).toMatchObject({ least: -1, most: 1 });
+    expect(formatMetric("blockTokens", 1, true)).toBe("+1");
+  });
+
+  test("the mass kept, of the step at which it was last measured", () => {
+    const traces = new Traces();
+    traces.begin("turn");
+    traces.push(encodeTrace({ ...frame([4, 2]), massKept: Float32Array.of(1, 0.2) }), 0);
+    traces.push(encodeTrace(frame([4, 2])), 3);
+    traces.push(encodeTrace({ ...frame([4, 2]), massKept: Float32Array.of(1, 0.4) }), 1);
+    traces.push(encodeTrace(frame([4, 2])), 0);
+    const source = { table, curves: null, against: null, reading: traces.latest };
+    expect(metricValues("massKept", source).map((share) => share?.toFixed(1))).toEqual([
+      "1.0",
+      "0.4",
+    ]);
+    expect(traces.massHistory().map(({ step }) => step)).toEqual([0, 6]);
+    traces.begin("next");
+    expect(traces.massHistory()).toEqual([]);
+  });
+
+  test("of an answer of before are its means", () => {
+    const heads = {
+      blockTokens: [16, 32],
+      blocksRead: Float32Array.of(4, 1),
+      kvBytes: 6000,
+      keptSteps: [0, 16],
+      massKept: Float32Array.of(1, 0.25, 0.5, 0.75),
+    };
+    const source = { table, curves: null, against: null, reading: readingOf(heads) };
+    expect(metricValues("massKept", source)).toEqual([0.75, 0.5]);
+    expect(metricValues("bytesRead", source)).toEqual([4000, 2000]);
+    const unmeasured = readingOf({ ...heads, keptSteps: [], massKept: new Float32Array(0) });
+    expect(metricValues("massKept", { ...source, reading: unmeasured })).toEqual([null, null]);
   });
 
   test("scales reach from the least to the largest value; differences have two even sides", () => {
@@ -125,15 +186,14 @@ describe("numbers of the heads", () => {
   });
 
   test("tables for other programs hold every number once", () => {
-    const csv = headsCsv(table, null, frame([4, 1]))
-      .trim()
-      .split("\n");
+    const source = { table, curves: null, against: null, reading: frame([4, 1]) };
+    const csv = headsCsv(source).trim().split("\n");
     expect(csv[0]).toBe(
-      "layer,kvHead,blockTokens,budgetShare,outputError,recall,sensitivity,errorSaved,bytesRead,blocksRead",
+      "layer,kvHead,blockTokens,budgetShare,outputError,recall,retrievalScore,sensitivity,errorSaved,bytesRead,blocksRead,massKept",
     );
-    expect(csv[1]).toBe("0,0,16,1.5,0.01,0.9,0.2,,4000,4");
-    expect(csv[2]).toBe("0,1,32,0.5,,,,,2000,1");
-    const json = JSON.parse(headsJson(table, null, null));
+    expect(csv[1]).toBe("0,0,16,1.5,0.01,0.9,0.6,0.2,,4000,4,");
+    expect(csv[2]).toBe("0,1,32,0.5,,,,,,2000,1,");
+    const json = JSON.parse(headsJson({ ...source, reading: null }));
     expect(json.heads[1]).toMatchObject({ layer: 0, kvHead: 1, blockTokens: 32, recall: null });
   });
 });
