@@ -55,12 +55,14 @@ export async function calibrate(
   const budgets = budgetSteps.map((step) => Math.round(step * reference.budgetTokens));
   const { digest } = await engine.profile();
   const measured: MeasuredText[] = [];
+  const copied: MeasuredCopies[] = [];
   for (const [index, text] of texts.entries()) {
     const label = `${text.name} (${text.kind}, ${index + 1} of ${texts.length})`;
     measured.push(await measure(engine, text, budgets, digest, dataDir, label, sink));
+    copied.push(await measureCopies(engine, text, dataDir, label, sink));
   }
   const table = meanOf(measured.map(({ errors }) => errors));
-  const retrieval = await measureRetrieval(engine, texts, reference, sink);
+  const retrieval = retrievalOf(engine.model, copied, reference);
   const profile = makeProfile(input, engine, digest, reference, texts, table, retrieval);
   const path = await writeProfile(input, engine, dataDir, profile);
   return reportOf(profile, path, engine, measured);
@@ -84,7 +86,12 @@ async function addRetrieval(
   const texts = (await gatherTexts(input, engine, documents, reference, sink)).filter(
     ({ kind }) => kind === "retrieval",
   );
-  const retrieval = await measureRetrieval(engine, texts, reference, sink);
+  const copied: MeasuredCopies[] = [];
+  for (const [index, text] of texts.entries()) {
+    const label = `${text.name} (copied tokens, ${index + 1} of ${texts.length})`;
+    copied.push(await measureCopies(engine, text, dataDir, label, sink));
+  }
+  const retrieval = retrievalOf(engine.model, copied, reference);
   const profile = { ...file, measured: { ...file.measured, retrieval } };
   const path = await writeProfile(input, engine, dataDir, profile);
   return reportOf(
@@ -108,40 +115,59 @@ async function writeProfile(
   return path;
 }
 
-/** How often each head looks at what is being copied, over all texts that copy; null where none does. */
-async function measureRetrieval(
+/** What a text says of retrieval: its copies, and for each query head the share of them that it looked
+ * at. */
+interface MeasuredCopies {
+  copies: number;
+  scores: number[];
+}
+
+/** Measures how the heads look at what a text copies. Right after {@link measure}, its KV is still
+ * found in memory. */
+async function measureCopies(
   engine: Engine,
-  texts: CalibrationText[],
-  reference: Reference,
+  text: CalibrationText,
+  dataDir: string,
+  label: string,
   sink: RunSink,
-): Promise<HeadProfile["measured"]["retrieval"]> {
-  const { layers, kvHeads, queryHeads } = engine.model;
-  const hits = new Float64Array(layers * queryHeads);
-  const copying = texts.filter(({ copies }) => copies.positions.length > 0);
-  const copies = sum(copying.map((text) => text.copies.positions.length));
+): Promise<MeasuredCopies> {
+  const copies = text.copies.positions.length;
+  if (copies === 0) return { copies, scores: [] };
+  const key = keyOf(["copies", 1, engine.model.fingerprint], text);
+  const { value } = await measuredOnce(
+    dataDir,
+    key,
+    z.array(z.number().min(0).max(1)),
+    async () => [
+      ...(await engine.measureRetrieval(text.tokens, {
+        ...text.copies,
+        signal: sink.signal,
+        onProgress: (progress) => sink.progress(measureProgress(progress, label)),
+      })),
+    ],
+  );
+  return { copies, scores: value };
+}
+
+/** The retrieval score of each KV head: over all copies, the best of its query heads; null without
+ * copies. */
+export function retrievalOf(
+  { layers, kvHeads, queryHeads }: Pick<Engine["model"], "layers" | "kvHeads" | "queryHeads">,
+  measured: MeasuredCopies[],
+  reference: Reference,
+): HeadProfile["measured"]["retrieval"] {
+  const copies = sum(measured.map((text) => text.copies));
   if (copies === 0) return null;
-  for (const [index, text] of copying.entries()) {
-    const label = `${text.name} (copied tokens, ${index + 1} of ${copying.length})`;
-    const scores = await engine.measureRetrieval(text.tokens, {
-      ...text.copies,
-      signal: sink.signal,
-      onProgress: (progress) => sink.progress(measureProgress(progress, label)),
-    });
-    scores.forEach((score, head) => {
-      hits[head]! += score * text.copies.positions.length;
-    });
-  }
   const group = queryHeads / kvHeads;
-  const bestOfGroup = (first: number) => Math.max(...hits.subarray(first, first + group)) / copies;
-  return {
-    score: Array.from({ length: layers }, (_, layer) =>
-      Array.from({ length: kvHeads }, (_, kvHead) =>
-        rounded(bestOfGroup(layer * queryHeads + kvHead * group)),
-      ),
-    ),
-    copies,
-    contextTokens: reference.contextTokens,
-  };
+  const scoreOf = (queryHead: number) =>
+    sum(measured.map((text) => text.copies * (text.scores[queryHead] ?? 0))) / copies;
+  const score = Array.from({ length: layers }, (_, layer) =>
+    Array.from({ length: kvHeads }, (_, kvHead) => {
+      const first = layer * queryHeads + kvHead * group;
+      return rounded(Math.max(...Array.from({ length: group }, (_, at) => scoreOf(first + at))));
+    }),
+  );
+  return { score, copies, contextTokens: reference.contextTokens };
 }
 
 function referenceOf(input: RunParsed<"heads.calibrate">, engine: Engine): Reference {
@@ -228,31 +254,44 @@ async function measure(
     blockTokens: [...blockSizes],
     budgetTokens,
   };
-  const key = createHash("sha256")
-    .update(JSON.stringify([1, engine.model.fingerprint, digest, request]))
-    .update(new Uint8Array(text.tokens.buffer))
-    .digest("hex");
-  const path = join(dataDir, "calibration", `${key}.json`);
-  const kept = await loadTable(path);
-  if (kept !== null) return { text, errors: kept, reused: true };
-  const found = await engine.measureHeads(text.tokens, {
-    ...request,
-    signal: sink.signal,
-    onProgress: (progress) => sink.progress(measureProgress(progress, label)),
+  const key = keyOf([1, engine.model.fingerprint, digest, request], text);
+  const { value: errors, reused } = await measuredOnce(dataDir, key, errorTableSchema, async () => {
+    const found = await engine.measureHeads(text.tokens, {
+      ...request,
+      signal: sink.signal,
+      onProgress: (progress) => sink.progress(measureProgress(progress, label)),
+    });
+    const table = plainTable(found);
+    if (![...table.outputError, ...table.recall].every(Number.isFinite)) {
+      throw new ScholiaError("internal", `The measurement of ${label} gave numbers that are none.`);
+    }
+    return table;
   });
-  const errors = plainTable(found);
-  if (![...errors.outputError, ...errors.recall].every(Number.isFinite)) {
-    throw new ScholiaError("internal", `The measurement of ${label} gave numbers that are none.`);
-  }
-  await writeWhole(path, JSON.stringify(errors));
-  return { text, errors, reused: false };
+  return { text, errors, reused };
 }
 
-async function loadTable(path: string): Promise<ErrorTable | null> {
+/** Names a measurement of a text, by all that it depends on. */
+function keyOf(what: unknown[], text: CalibrationText): string {
+  return createHash("sha256")
+    .update(JSON.stringify(what))
+    .update(new Uint8Array(text.tokens.buffer))
+    .digest("hex");
+}
+
+/** What an earlier calibration measured of the same; else it is measured, and kept. */
+async function measuredOnce<T>(
+  dataDir: string,
+  key: string,
+  schema: z.ZodType<T>,
+  make: () => Promise<T>,
+): Promise<{ value: T; reused: boolean }> {
+  const path = join(dataDir, "calibration", `${key}.json`);
   try {
-    return errorTableSchema.parse(JSON.parse(await readFile(path, "utf8")));
+    return { value: schema.parse(JSON.parse(await readFile(path, "utf8"))), reused: true };
   } catch {
-    return null;
+    const value = await make();
+    await writeWhole(path, JSON.stringify(value));
+    return { value, reused: false };
   }
 }
 

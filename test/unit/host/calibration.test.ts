@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { allocateHeads } from "../../../host/kv/allocateHeads.ts";
-import { choicesOf, meanOf } from "../../../host/kv/calibrate.ts";
+import { choicesOf, meanOf, retrievalOf } from "../../../host/kv/calibrate.ts";
 import { copiedTokens } from "../../../host/kv/calibrationTexts.ts";
 import { headTable } from "../../../host/models/headTable.ts";
 import { madeUpFacts, madeUpText, plant, randomNumbers } from "../../../host/tokens/madeUpText.ts";
@@ -97,6 +97,24 @@ describe("copied tokens", () => {
     const tokens = Int32Array.from([...document, ...said, ...said]);
     const { positions } = copiedTokens(tokens, document.length);
     expect([...positions]).toEqual([18]);
+  });
+});
+
+describe("retrieval scores", () => {
+  const model = { layers: 1, kvHeads: 2, queryHeads: 4 };
+
+  test("are those of the best query head of a group, every copy counting the same", () => {
+    const measured = [
+      { copies: 30, scores: [0.1, 0.5, 0, 0] },
+      { copies: 10, scores: [0.9, 0.1, 0, 0.4] },
+      { copies: 0, scores: [] },
+    ];
+    expect(retrievalOf(model, measured, reference)).toEqual({
+      score: [[0.4, 0.1]],
+      copies: 40,
+      contextTokens: reference.contextTokens,
+    });
+    expect(retrievalOf(model, [{ copies: 0, scores: [] }], reference)).toBeNull();
   });
 });
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { headReading } from "../../../host/kv/readCost.ts";
+import { digestBytesPerToken, headReading, kvBytesPerToken } from "../../../host/kv/readCost.ts";
 
 describe("headReading", () => {
   test("counts whole blocks within the budget, forced ones included", () => {
@@ -40,4 +40,10 @@ describe("headReading", () => {
   test("does not count the groups before the first scored block", () => {
     expect(headReading(16, 512, 2048, 64).digestBytes).toBe(8 * 64 + (128 - 4 - 8) * 64);
   });
+});
+
+test("what a token adds: K and V of every head, and its part of closed digests", () => {
+  expect(kvBytesPerToken({ layers: 24, kvHeads: 2, headDim: 64 })).toBe(12_288);
+  // A closed group of 2,048 tokens in blocks of 32: four scales of f16, and 64 records of 64 bytes.
+  expect(2048 * digestBytesPerToken(32, 64)).toBe(8 * 64 + 64 * 64);
 });
