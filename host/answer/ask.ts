@@ -197,7 +197,8 @@ function goesOn(live: LiveChat, turn: Turn): boolean {
 }
 
 const shownFromTokens = 1024;
-const keptEverySteps = 16;
+/** Each measurement of the mass kept costs a dense step. */
+const keptEverySteps = 32;
 
 async function prefillPieces(
   engine: Engine,
@@ -277,7 +278,7 @@ async function write(
     seed: question.seed,
     maxTokens: question.maxTokens,
     trace: "mass",
-    // For the window's maps only: it costs a dense step each time.
+    // For the maps of a chat only.
     keptEverySteps: question.trace ? keptEverySteps : 0,
     signal: sink.signal,
     onToken: (token) => {

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { connect, type HostClient } from "../../contract/client.ts";
 import type { DocumentEntry } from "../../contract/documents.ts";
 import type { Result } from "../../contract/errors.ts";
+import type { MemorySample } from "../../contract/memory.ts";
 import type { QueueItem } from "../../contract/queue.ts";
 import { isTerminal, type RunFrame } from "../../contract/stream.ts";
 import { type HostProcess, startHost } from "../../host/process.ts";
@@ -38,13 +39,19 @@ function value<Value>(result: Result<Value>): Value {
 }
 
 /** A window of its own, and the queue as it last heard of it. */
-function openWindow(): { client: HostClient; queue: () => QueueItem[] } {
+function openWindow(): {
+  client: HostClient;
+  queue: () => QueueItem[];
+  samples: MemorySample[];
+} {
   const client = connect(host.openLane());
   let items: QueueItem[] = [];
+  const samples: MemorySample[] = [];
   client.onEvent((event) => {
     if (event.kind === "queue") items = event.items;
+    if (event.kind === "memory") samples.push(event.sample);
   });
-  return { client, queue: () => items };
+  return { client, queue: () => items, samples };
 }
 
 async function collect(
@@ -107,6 +114,12 @@ describe("the queue", () => {
     const now = () => window.queue().find(({ id }) => id === item.id);
     // Two runs of 1,024 tokens are on the disk then.
     await until(() => ((now()?.doneTokens ?? 0) >= 2048 ? true : undefined), 300);
+    // The engine's memory is told while it reads, and grows with what is read.
+    const reads = window.samples.filter(({ doing }) => doing === "prefill");
+    expect(reads.length).toBeGreaterThan(2);
+    expect(reads.at(-1)!.kvBytes).toBeGreaterThan(reads[0]!.kvBytes);
+    const held = value(await window.client.request("memory.map", {}));
+    expect(held.timeline.at(-1)!.kvBytes).toBeGreaterThanOrEqual(reads.at(-1)!.kvBytes);
     value(await window.client.request("queue.pause", { id: item.id }));
     const paused = await until(() => (now()?.state === "paused" ? now() : undefined));
     expect(paused.pagesRead).toMatch(/^1(-\d+)?$/);
@@ -199,6 +212,18 @@ describe("chats", () => {
     const map = value(await two.client.request("chat.readMap", { turnId: first.id }));
     expect(map.whole.some((share) => share > 0)).toBe(true);
     expect(map.pages.map(({ number }) => number)).toEqual([1, 2]);
+    // The budget covers this document: everything is kept.
+    expect(map.heads?.blocksRead).toHaveLength(90);
+    expect(map.heads?.keptSteps[0]).toBe(0);
+    expect(map.heads?.massKept.every((share) => share === 1)).toBe(true);
+    const timed = value(
+      await one.client.open("timing.steps", { ...engine, budgetTokens: 256, steps: 2 }).result(),
+    );
+    expect(timed.depthTokens).toBeGreaterThan(dense.coverage.documentTokens);
+    expect(timed.modes.map(({ mode }) => mode)).toEqual(["ab-sparse", "dense"]);
+    const bytesOf = (index: number) =>
+      timed.modes[index]!.stages.reduce((sum, { bytes }) => sum + bytes, 0);
+    expect(bytesOf(0)).toBeLessThan(bytesOf(1));
     const exported = value(await one.client.request("chat.export", { chatId, format: "markdown" }));
     expect(exported.text).toContain("48213");
     const rates = value(await one.client.request("rates.list", {}));
@@ -207,6 +232,19 @@ describe("chats", () => {
     expect(memory.root.children!.reduce((sum, { bytes }) => sum + bytes, 0)).toBeCloseTo(
       memory.root.bytes,
     );
+    // Named to the last byte: what the engine counts and the rest make up the process.
+    const own = memory.root.children!.filter(
+      ({ kind, name }) => kind !== "free" && name !== "Other programs",
+    );
+    const held = own.reduce((sum, { bytes }) => sum + bytes, 0);
+    expect(held).toBeCloseTo(memory.residentBytes);
+    expect(own.find(({ kind }) => kind === "kept")!.bytes).toBeGreaterThan(0);
+    const estimate = value(await one.client.request("memory.estimate", engine));
+    expect(estimate).toMatchObject({
+      kvBytesPerToken: 30 * 3 * 64 * 4,
+      weightsBytes: dense.memory.weightsBytes,
+      workspaceBytes: dense.memory.workspaceBytes,
+    });
     const { text } = value(await one.client.request("host.diagnostics", {}));
     expect(text).not.toContain("48213");
     expect(text).not.toContain("short.pdf");

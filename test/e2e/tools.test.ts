@@ -62,6 +62,16 @@ describe("scholia calibrate", () => {
     expect(await readFile(output, "utf8")).toBe(await readFile(own.path, "utf8"));
   });
 
+  test("measures alone how the heads retrieve, and leaves the rest as it was", async () => {
+    const whole = await calibrate();
+    const before = parseHeadProfile(await readFile(whole.path, "utf8"), whole.path);
+    expect(Math.max(...before.measured.retrieval!.score.flat())).toBeGreaterThan(0.2);
+    const output = join(place.folder, "retrieval.json");
+    const report = await calibrate("--retrieval-only", "--output", output);
+    expect(report.texts.map(({ kind }) => kind)).toEqual(["retrieval"]);
+    expect(parseHeadProfile(await readFile(output, "utf8"), output)).toEqual(before);
+  });
+
   test("gives the profile that heads shows and answers use", async () => {
     const table = (await place.json(["heads", ...small])) as HeadTable;
     expect(table.calibrated).toBe(true);

@@ -89,8 +89,14 @@ describe("an answer", () => {
     await page.keyboard.press("Control+Shift+1");
     await page.getByText("68 heads").waitFor();
     await expect.poll(() => coloursOf(page, "[role=application] canvas")).toBeGreaterThan(4);
+    await page.getByLabel("What the colours show").selectOption("massKept");
+    await page.getByText("100 %").waitFor();
     await page.getByLabel("What the colours show").selectOption("blocksRead");
     await expect.poll(() => coloursOf(page, "[role=application] canvas")).toBeGreaterThan(2);
+    await page.getByLabel("What the colours show").selectOption("budgetShare");
+    await page.getByLabel("Compared with").selectOption("uniform");
+    await expect.poll(() => coloursOf(page, "[role=application] canvas")).toBeGreaterThan(4);
+    await page.getByLabel("Compared with").selectOption("none");
     await page.locator("[role=application]").focus();
     await page.keyboard.press("ArrowRight");
     await page.keyboard.press("Enter");
@@ -101,8 +107,15 @@ describe("an answer", () => {
     );
     await page.keyboard.press("Control+Shift+2");
     await page.getByRole("img", { name: /^Memory: .*Weights/i }).waitFor();
+    await page.getByRole("button", { name: "What if …" }).click();
+    const context = page.getByRole("slider", { name: "Context" });
+    await context.press("Home");
+    await page.getByText("1,024 tokens").waitFor();
+    await page.getByText(/that there are$/).waitFor();
     await page.keyboard.press("Control+Shift+3");
     await page.getByRole("img", { name: /^Writing: tokens per second/ }).waitFor();
+    await page.getByRole("button", { name: "Measure", exact: true }).click();
+    await page.getByRole("row", { name: /^Whole step/ }).waitFor();
   });
 
   test("is given again densely, and both are compared", async () => {
