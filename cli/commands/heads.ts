@@ -19,8 +19,18 @@ function headsText(found: HeadTable): string {
     measured(head.outputError),
     measured(head.recall),
     measured(head.sensitivity),
+    measured(head.retrievalScore),
   ]);
-  const header = ["layer", "KV head", "block", "budget share", "error", "recall", "sensitivity"];
+  const header = [
+    "layer",
+    "KV head",
+    "block",
+    "budget share",
+    "error",
+    "recall",
+    "sensitivity",
+    "retrieval",
+  ];
   const histogram = found.histogram
     .map(({ blockTokens, heads }) => `${heads} of ${blockTokens}`)
     .join(", ");
