@@ -2,6 +2,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { modes } from "../contract/answer.ts";
+import { qualityParts, taskNames } from "../contract/quality.ts";
 import { ask } from "./commands/ask.ts";
 import { type BenchOptions, bench } from "./commands/bench.ts";
 import { type CalibrateOptions, calibrate } from "./commands/calibrate.ts";
@@ -9,6 +10,7 @@ import { chat } from "./commands/chat.ts";
 import { doctor } from "./commands/doctor.ts";
 import { heads } from "./commands/heads.ts";
 import { getModel, listModels } from "./commands/models.ts";
+import { type QualityOptions, quality } from "./commands/quality.ts";
 import { read } from "./commands/read.ts";
 import { type ServeOptions, serve } from "./commands/serve.ts";
 import {
@@ -126,6 +128,27 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
     .action(
       runs<CalibrateOptions>((shell, [model], options) =>
         calibrate(shell, model === undefined ? options : { ...options, model }),
+      ),
+    );
+
+  addEngineOptions(
+    add(
+      "quality [model]",
+      "measure what sparse reading costs, beside dense reading of the same texts",
+    ),
+  )
+    .requiredOption("--texts <files...>", "documents that the model's profile was not made from")
+    .option("--what <list>", "divergence, tasks or both", wordsOf(qualityParts), [...qualityParts])
+    .option("--context <tokens>", "context (default: the profile's)", wholeNumber(1024))
+    .option("--budget <tokens>", "tokens read per step and head", wholeNumber(256), 1024)
+    .option("--tail <tokens>", "positions compared in each text", wholeNumber(16, 65_536), 256)
+    .option("--tasks <list>", "only these tasks (default: all)", wordsOf(taskNames), [])
+    .option("--samples <n>", "documents of each task", wholeNumber(1, 1000), 2)
+    .option("--shuffles <n>", "profiles with shuffled heads", wholeNumber(0, 16), 1)
+    .option("--seed <n>", "seed of what is made up", wholeNumber(0, 0xffff), 1)
+    .action(
+      runs<QualityOptions>((shell, [model], options) =>
+        quality(shell, model === undefined ? options : { ...options, model }),
       ),
     );
 

@@ -24,6 +24,7 @@ import {
 } from "./documents.ts";
 import type { CalibrationReport, HeadCurves, HeadTable } from "./heads.ts";
 import type { MeasuredRate, MemoryEstimate, MemoryMap } from "./memory.ts";
+import { type QualityReport, qualityParts, taskNames } from "./quality.ts";
 import type { QueueItem } from "./queue.ts";
 import { devices, type Settings, settingsSchema } from "./settings.ts";
 import type { StepTimings } from "./timing.ts";
@@ -230,6 +231,23 @@ export const runInputs = {
     budgetTokens: answerShape.budgetTokens,
     steps: z.int().min(1).max(64).default(8),
   }),
+  "quality.run": z.strictObject({
+    ...engineShape,
+    texts: z.array(z.string().min(1)).min(1).max(100),
+    what: z.array(z.enum(qualityParts)).min(1),
+    /** Of document, question and answer together; absent: the profile's reference. */
+    contextTokens: z.int().min(1024).max(16_777_216).optional(),
+    budgetTokens: answerShape.budgetTokens,
+    /** Positions at the end of each text that are read one by one. */
+    tailTokens: z.int().min(16).max(65_536).default(256),
+    /** Empty: all. */
+    tasks: z.array(z.enum(taskNames)).default([]),
+    /** Documents of each task. */
+    samples: z.int().min(1).max(1000).default(2),
+    /** Maps whose heads are shuffled, beside the profile. */
+    shuffles: z.int().min(0).max(16).default(1),
+    seed: z.int().min(0).max(0xffff).default(1),
+  }),
   "models.get": z.strictObject({ id: z.string().min(1).max(200) }),
 } as const;
 
@@ -310,6 +328,7 @@ export interface RunOutputs {
   "heads.calibrate": CalibrationReport;
   "bench.run": BenchRow[];
   "timing.steps": StepTimings;
+  "quality.run": QualityReport;
   "models.get": { id: string; path: string; bytes: number };
 }
 

@@ -29,6 +29,7 @@ import { preflight } from "./prefill/preflight.ts";
 import { PrefillQueue, pagesReadSoFar } from "./prefill/queue.ts";
 import { PrefillRates } from "./prefill/rateRecorder.ts";
 import { OpenDocuments, read, titleOf } from "./prefill/readDocument.ts";
+import { measureQuality } from "./quality/quality.ts";
 import { chooseProfile, EngineRoom } from "./residentEngine.ts";
 import { keepSample, keepText, removeCopy } from "./store/copies.ts";
 import type { Library } from "./store/library.ts";
@@ -382,6 +383,10 @@ export function createHost(
       room.use(input, sink, (resident) => bench(input, resident.engine, sink)),
 
     "timing.steps": (input, sink) => queue.whileYielding(() => asker.timeSteps(input, sink)),
+    "quality.run": (input, sink) =>
+      room.use(input, sink, ({ engine, profile }) =>
+        measureQuality(input, engine, profile.file, documents, sink),
+      ),
 
     "models.get": async ({ id }, sink) => {
       const { name } = findModel(id);

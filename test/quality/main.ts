@@ -9,22 +9,22 @@ import {
   shippedProfilesDir,
 } from "../../host/models/headProfile.ts";
 import { modelFile } from "../../host/models/modelFile.ts";
-import { type Divergence, geometricMean, measureDivergence } from "./divergence.ts";
-import { askNeedles, foundBy, type NeedleAnswer } from "./needles.ts";
+import {
+  type Divergence,
+  geometricMean,
+  type HeldOutText,
+  measureDivergence,
+  middleOfTail,
+} from "../../host/quality/divergence.ts";
 import {
   dense,
   profiled,
   profiledAtEqualBytes,
   type ReadingMode,
   uniform,
-} from "./readingModes.ts";
-import {
-  type HeldOutText,
-  middleOfTail,
-  needleHeldOutText,
-  plainHeldOutTexts,
-  retrievalHeldOutTexts,
-} from "./texts.ts";
+} from "../../host/quality/readingModes.ts";
+import { askNeedles, foundBy, type NeedleAnswer } from "./needles.ts";
+import { needleHeldOutText, plainHeldOutTexts, retrievalHeldOutTexts } from "./texts.ts";
 
 const { values: options } = parseArgs({
   options: {

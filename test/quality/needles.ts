@@ -1,8 +1,8 @@
 /** Facts planted in a real text and asked for one by one: which are found depends on whether the
  * blocks that hold them are read. */
 import type { Engine } from "../../host/engine/engine.ts";
-import { names } from "./madeUpFacts.ts";
-import type { ReadingMode } from "./readingModes.ts";
+import { names } from "../../host/quality/madeUpFacts.ts";
+import type { ReadingMode } from "../../host/quality/readingModes.ts";
 import type { NeedleText } from "./texts.ts";
 
 /** `freely`: the model finds its own words. `begun`: it goes on from the fact's words up to the

@@ -8,19 +8,24 @@ import {
   type HeadProfile,
   shippedProfilesDir,
 } from "../../host/models/headProfile.ts";
-import { realDocument } from "../fixtures/realDocuments.ts";
-import { type Divergence, divergence, geometricMean, measureDivergence } from "./divergence.ts";
-import { madeUpFacts, names } from "./madeUpFacts.ts";
-import { askNeedles, foundBy } from "./needles.ts";
+import {
+  type Divergence,
+  divergence,
+  geometricMean,
+  type HeldOutText,
+  measureDivergence,
+} from "../../host/quality/divergence.ts";
+import { madeUpFacts, names } from "../../host/quality/madeUpFacts.ts";
 import {
   dense,
   profiled,
   profiledAtEqualBytes,
   type ReadingMode,
   uniform,
-} from "./readingModes.ts";
+} from "../../host/quality/readingModes.ts";
+import { realDocument } from "../fixtures/realDocuments.ts";
+import { askNeedles, foundBy } from "./needles.ts";
 import {
-  type HeldOutText,
   neededDocuments,
   needleHeldOutText,
   plainHeldOutTexts,

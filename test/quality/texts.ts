@@ -4,22 +4,11 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Engine } from "../../host/engine/engine.ts";
 import { documentsDir } from "../../host/models/cache.ts";
+import type { HeldOutText } from "../../host/quality/divergence.ts";
+import { type Fact, madeUpFacts } from "../../host/quality/madeUpFacts.ts";
 import { plant } from "../../host/tokens/madeUpText.ts";
 import { layOutPrompt, type Prompt } from "../../host/tokens/prompt.ts";
 import { tokenizeSegment } from "../../host/tokens/tokenize.ts";
-import { type Fact, madeUpFacts } from "./madeUpFacts.ts";
-
-/** A text whose last tokens are read one by one. */
-export interface HeldOutText {
-  name: string;
-  tokens: Int32Array;
-  /** How many of them. */
-  tailTokens: number;
-}
-
-/** The depth, in tokens, at which its tail is read on average. */
-export const middleOfTail = ({ tokens, tailTokens }: HeldOutText): number =>
-  tokens.length - Math.floor(tailTokens / 2);
 
 /** Documents of build/documents.ts. `at` is where the window begins, as a share of the rest. */
 const plainTexts = [

@@ -1,14 +1,16 @@
 /** The ways of reading that are compared. */
 import type { Mode } from "../../contract/answer.ts";
-import type { Engine, HeadProfileInput } from "../../host/engine/engine.ts";
-import { headReading } from "../../host/kv/readCost.ts";
+import type { Engine, HeadProfileInput } from "../engine/engine.ts";
+import { headReading } from "../kv/readCost.ts";
 import {
   checkProfileFits,
   engineProfile,
   type HeadProfile,
   uniformBlockTokens,
   uniformProfile,
-} from "../../host/models/headProfile.ts";
+} from "../models/headProfile.ts";
+import { randomNumbers } from "../tokens/madeUpText.ts";
+import { draw } from "./randomValues.ts";
 
 export interface ReadingMode {
   name: string;
@@ -61,5 +63,33 @@ export function profiledAtEqualBytes(
   return {
     ...profiled(engine, profile, budgetTokens - Math.ceil(more / tokenBytes)),
     name: "profile, same bytes",
+  };
+}
+
+/** The profile's block sizes and budgets, dealt out to other heads: what is left of its gain is owed to
+ * the mix of sizes and not to which head has which. At the bytes of uniform 32. */
+export function shuffled(
+  engine: Engine,
+  profile: HeadProfile,
+  budgetTokens: number,
+  depthTokens: number,
+  seed: number,
+): ReadingMode {
+  const own = profiledAtEqualBytes(engine, profile, budgetTokens, depthTokens);
+  const { index } = draw(randomNumbers(seed));
+  const order = Array.from(own.profile.blockTokens, (_, head) => head);
+  for (let at = order.length - 1; at > 0; at--) {
+    const other = index(at + 1);
+    [order[at], order[other]] = [order[other]!, order[at]!];
+  }
+  const { blockTokens, budgetShare } = own.profile;
+  return {
+    ...own,
+    name: `profile, shuffled ${seed}`,
+    profile: {
+      ...own.profile,
+      blockTokens: order.map((head) => blockTokens[head]!),
+      budgetShare: order.map((head) => budgetShare[head]!),
+    },
   };
 }

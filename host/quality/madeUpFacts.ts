@@ -1,6 +1,6 @@
 /** Facts about made-up people and places that no text holds, in other words than those the
  * calibration plants. The same for the same seed. */
-import { randomNumbers } from "../../host/tokens/madeUpText.ts";
+import { randomNumbers } from "../tokens/madeUpText.ts";
 
 export interface Fact {
   sentence: string;
@@ -128,7 +128,8 @@ const vowels = "a e i o u ei au".split(" ");
 const middles = "l m n r v nd lm rt sk st".split(" ");
 const endings = "a o en is ath orn und eth ik".split(" ");
 
-function madeUpName(random: () => number): string {
+/** @param random in [0, 1) */
+export function madeUpName(random: () => number): string {
   const from = (list: string[]) => list[Math.floor(random() * list.length)]!;
   return `${from(openings)}${from(vowels)}${from(middles)}${from(endings)}`;
 }

@@ -1,0 +1,114 @@
+import { resolve } from "node:path";
+import type { Estimate, QualityPart, QualityReport, TaskName } from "../../contract/quality.ts";
+import { bytes, count } from "../format.ts";
+import { type EngineOptions, engineSettings } from "../options.ts";
+import { exitCodes, type Shell } from "../shell.ts";
+
+export interface QualityOptions extends EngineOptions {
+  texts: string[];
+  what: QualityPart[];
+  context?: number;
+  budget: number;
+  tail: number;
+  tasks: TaskName[];
+  samples: number;
+  shuffles: number;
+  seed: number;
+}
+
+/** Measures how close sparse reading is to dense reading; the report is Markdown. */
+export async function quality(shell: Shell, options: QualityOptions): Promise<number> {
+  const run = shell.client.open("quality.run", {
+    ...engineSettings(options),
+    texts: options.texts.map((text) => resolve(text)),
+    what: options.what,
+    ...(options.context === undefined ? {} : { contextTokens: options.context }),
+    budgetTokens: options.budget,
+    tailTokens: options.tail,
+    tasks: options.tasks,
+    samples: options.samples,
+    shuffles: options.shuffles,
+    seed: options.seed,
+  });
+  const report = await shell.follow(run);
+  shell.terminal.out(options.json ? `${JSON.stringify(report, null, 2)}\n` : qualityText(report));
+  return exitCodes.ok;
+}
+
+export function qualityText(report: QualityReport): string {
+  const { model, device, contextTokens, budgetTokens, seed } = report;
+  return [
+    `${model} on ${device}; ${count(contextTokens)} tokens of context, budget ${count(budgetTokens)}, seed ${seed}.`,
+    ...divergenceLines(report),
+    ...taskLines(report),
+    "",
+  ].join("\n");
+}
+
+const line = (cells: string[]): string => `| ${cells.join(" | ")} |`;
+const head = (cells: string[]): string[] => [
+  "",
+  line(cells),
+  line(cells.map((_, index) => (index === 0 ? "---" : "--:"))),
+];
+const estimate = ({ value, low, high }: Estimate): string =>
+  `${value.toFixed(3)} (${low.toFixed(3)} to ${high.toFixed(3)})`;
+const mean = (values: number[]): number =>
+  values.reduce((sum, value) => sum + value, 0) / Math.max(1, values.length);
+
+function divergenceLines({ divergence, modes, klOfUniform32 }: QualityReport): string[] {
+  if (divergence.length === 0) return [];
+  const texts = [...new Set(divergence.map(({ text }) => text))];
+  const of = (mode: string) => divergence.filter((row) => row.mode === mode);
+  const cells = (name: string, cell: (mode: string) => string) =>
+    line([name, ...modes.map((mode) => cell(mode))]);
+  return [
+    ...head(["KL against dense, nats per token", ...modes]),
+    ...texts.map((text) =>
+      cells(text, (mode) =>
+        of(mode)
+          .find((row) => row.text === text)!
+          .kl.toFixed(4),
+      ),
+    ),
+    cells("of uniform 32's (95 %)", (mode) =>
+      estimate(klOfUniform32.find((row) => row.mode === mode)!.ratio),
+    ),
+    cells(
+      "same top token",
+      (mode) => `${(100 * mean(of(mode).map((row) => row.sameTopToken))).toFixed(1)} %`,
+    ),
+    cells("read per token", (mode) => bytes(mean(of(mode).map((row) => row.bytesPerToken)))),
+    cells("blocks per token", (mode) => count(mean(of(mode).map((row) => row.blocksPerToken)))),
+    cells("positions", (mode) => count(of(mode).reduce((sum, row) => sum + row.positions, 0))),
+  ];
+}
+
+function taskLines({ tasks, modes, scoreLessDense }: QualityReport): string[] {
+  if (tasks.length === 0) return [];
+  const all = ["dense", ...modes];
+  const names = [...new Set(tasks.map(({ task }) => task))];
+  const score = (rows: QualityReport["tasks"]) =>
+    (100 * mean(rows.map(({ score }) => score))).toFixed(1);
+  const of = (mode: string) => tasks.filter((row) => row.mode === mode);
+  return [
+    ...head(["score of 100", ...all]),
+    ...names.map((task) =>
+      line([task, ...all.map((mode) => score(of(mode).filter((row) => row.task === task)))]),
+    ),
+    line(["all questions", ...all.map((mode) => score(of(mode)))]),
+    line([
+      "less dense, in points (95 %)",
+      "0",
+      ...scoreLessDense.map(({ difference: { value, low, high } }) =>
+        estimate({ value: 100 * value, low: 100 * low, high: 100 * high }),
+      ),
+    ]),
+    line([
+      "read per token",
+      bytes(mean(of("dense").map((row) => row.denseBytesPerToken))),
+      ...modes.map((mode) => bytes(mean(of(mode).map((row) => row.bytesPerToken)))),
+    ]),
+    line(["questions", ...all.map((mode) => count(of(mode).length))]),
+  ];
+}

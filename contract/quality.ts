@@ -1,0 +1,77 @@
+/** What `scholia quality` measures: how close reading a part of the context is to reading all of it. */
+
+export const qualityParts = ["divergence", "tasks"] as const;
+export type QualityPart = (typeof qualityParts)[number];
+
+/** Tasks in the manner of RULER (arXiv 2404.06654): `host/quality/tasks.ts` says what each asks. */
+export const taskNames = [
+  "single_1",
+  "single_2",
+  "single_3",
+  "multikey_1",
+  "multikey_2",
+  "multikey_3",
+  "multivalue",
+  "multiquery",
+  "variables",
+  "common_words",
+  "frequent_words",
+  "facts",
+  "implied_facts",
+] as const;
+export type TaskName = (typeof taskNames)[number];
+
+/** A number with the middle 95 % of its bootstrap. */
+export interface Estimate {
+  value: number;
+  low: number;
+  high: number;
+}
+
+/** A text read in one mode, compared with dense reading of the same text. */
+export interface DivergenceRow {
+  text: string;
+  mode: string;
+  budgetTokens: number;
+  positions: number;
+  /** KL(dense || mode) of the next token, nats, mean over the positions. */
+  kl: number;
+  /** Share of positions with the same likeliest token. */
+  sameTopToken: number;
+  /** What the text's own next token costs more, nats. */
+  lossIncrease: number;
+  /** Mean bytes of keys, values and digests, and blocks of all heads, that a token read. */
+  bytesPerToken: number;
+  blocksPerToken: number;
+}
+
+/** One answer to one question of a task. */
+export interface TaskScore {
+  task: string;
+  /** Number of the document, from 0. */
+  sample: number;
+  /** Number of the question about it, from 0. */
+  question: number;
+  mode: string;
+  /** Share of the wanted answers that were named, in [0, 1]. */
+  score: number;
+  text: string;
+  bytesPerToken: number;
+  denseBytesPerToken: number;
+}
+
+export interface QualityReport {
+  model: string;
+  device: string;
+  profile: string | null;
+  contextTokens: number;
+  budgetTokens: number;
+  seed: number;
+  modes: string[];
+  divergence: DivergenceRow[];
+  /** Geometric mean of a mode's KL over the texts, as a share of uniform 32's. */
+  klOfUniform32: { mode: string; ratio: Estimate }[];
+  tasks: TaskScore[];
+  /** Mean score less dense reading's, over all questions. */
+  scoreLessDense: { mode: string; difference: Estimate }[];
+}

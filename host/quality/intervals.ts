@@ -1,0 +1,71 @@
+/** Intervals by the bootstrap: how much a mean would move on other samples of the same kind. */
+import { randomNumbers } from "../tokens/madeUpText.ts";
+
+export interface Interval {
+  value: number;
+  /** 95 % of the resamples lie between. */
+  low: number;
+  high: number;
+}
+
+const resamples = 2000;
+
+/** The mean of differences of one sample read in two ways; whole groups (questions about one document,
+ * say) are drawn together, since they are not independent. */
+export function pairedInterval(groups: readonly (readonly number[])[], seed: number): Interval {
+  return bootstrap(groups.length, seed, (drawn) => mean(drawn.flatMap((index) => groups[index]!)));
+}
+
+/** The ratio of two geometric means over texts, of quantities that were measured at the same positions:
+ * runs of neighbouring positions are drawn together, for both alike.
+ * @param ours, theirs [texts][positions] */
+export function ratioInterval(
+  ours: readonly (readonly number[])[],
+  theirs: readonly (readonly number[])[],
+  seed: number,
+): Interval {
+  const texts = ours.map((text, index) => ({
+    ours: runSums(text),
+    theirs: runSums(theirs[index]!),
+  }));
+  const ratio = (pick: (runs: number[], text: number) => number) =>
+    Math.exp(
+      mean(texts.map(({ ours, theirs }, text) => Math.log(pick(ours, text) / pick(theirs, text)))),
+    );
+  const random = randomNumbers(seed);
+  const values: number[] = [];
+  for (let i = 0; i < resamples; i++) {
+    const drawn = texts.map(({ ours }) => ours.map(() => Math.floor(random() * ours.length)));
+    values.push(ratio((runs, text) => sum(drawn[text]!.map((index) => runs[index]!))));
+  }
+  return { value: ratio((runs) => sum(runs)), ...middle(values) };
+}
+
+/** Tokens near each other share what was read for them. */
+const runTokens = 32;
+
+function runSums(values: readonly number[]): number[] {
+  const sums: number[] = [];
+  for (let at = 0; at < values.length; at += runTokens)
+    sums.push(sum(values.slice(at, at + runTokens)));
+  return sums;
+}
+
+function bootstrap(count: number, seed: number, statistic: (drawn: number[]) => number): Interval {
+  const all = Array.from({ length: count }, (_, index) => index);
+  const random = randomNumbers(seed);
+  const values = Array.from({ length: resamples }, () =>
+    statistic(all.map(() => Math.floor(random() * count))),
+  );
+  return { value: statistic(all), ...middle(values) };
+}
+
+function middle(values: number[]): { low: number; high: number } {
+  const sorted = values.sort((a, b) => a - b);
+  const at = (share: number) => sorted[Math.round(share * (sorted.length - 1))]!;
+  return { low: at(0.025), high: at(0.975) };
+}
+
+const sum = (values: readonly number[]): number =>
+  values.reduce((total, value) => total + value, 0);
+const mean = (values: readonly number[]): number => sum(values) / Math.max(1, values.length);

@@ -1,0 +1,193 @@
+/** `scholia quality`: what reading a part of the context costs, on texts that the person gives. */
+import { ScholiaError } from "../../contract/errors.ts";
+import {
+  type DivergenceRow,
+  type QualityReport,
+  type TaskScore,
+  taskNames,
+} from "../../contract/quality.ts";
+import type { RunParsed } from "../../contract/routes.ts";
+import type { RunSink } from "../channel.ts";
+import type { Document } from "../document/document.ts";
+import type { Engine } from "../engine/engine.ts";
+import { calibrationTexts } from "../kv/calibrationTexts.ts";
+import { engineProfile, type HeadProfile, uniformProfile } from "../models/headProfile.ts";
+import type { OpenDocuments } from "../prefill/readDocument.ts";
+import {
+  type Divergence,
+  type HeldOutText,
+  measureDivergence,
+  middleOfTail,
+} from "./divergence.ts";
+import { pairedInterval, ratioInterval } from "./intervals.ts";
+import {
+  dense,
+  profiled,
+  profiledAtEqualBytes,
+  type ReadingMode,
+  shuffled,
+  uniform,
+} from "./readingModes.ts";
+import { runTasks } from "./runTasks.ts";
+
+/** Leaves the engine with the profile that it had.
+ * @param profile of the model; null: none, and only uniform reading is measured */
+export async function measureQuality(
+  input: RunParsed<"quality.run">,
+  engine: Engine,
+  profile: HeadProfile | null,
+  documents: OpenDocuments,
+  sink: RunSink,
+): Promise<QualityReport> {
+  try {
+    return await measure(input, engine, profile, documents, sink);
+  } finally {
+    await engine.setProfile(
+      profile === null ? uniformProfile(engine.model) : engineProfile(profile),
+    );
+  }
+}
+
+async function measure(
+  input: RunParsed<"quality.run">,
+  engine: Engine,
+  profile: HeadProfile | null,
+  documents: OpenDocuments,
+  sink: RunSink,
+): Promise<QualityReport> {
+  const contextTokens =
+    input.contextTokens ??
+    profile?.reference.contextTokens ??
+    Math.floor((engine.model.contextTokens * 3) / 4);
+  const opened: Document[] = [];
+  for (const path of input.texts) opened.push(await documents.open(path, undefined, sink));
+  const divergence = input.what.includes("divergence")
+    ? await divergences(input, engine, profile, opened, contextTokens, sink)
+    : [];
+  const modes = modesAt(engine, profile, input, contextTokens);
+  const tasks = input.what.includes("tasks")
+    ? await runTasks(
+        engine,
+        [dense(engine), ...modes],
+        {
+          names: input.tasks.length > 0 ? input.tasks : taskNames,
+          samples: input.samples,
+          contextTokens,
+          essay: opened.map(({ text }) => text).join("\n"),
+          seed: input.seed,
+        },
+        sink,
+      )
+    : [];
+  const names = modes.map(({ name }) => name);
+  return {
+    model: engine.model.name,
+    device: engine.device,
+    profile: profile?.name ?? null,
+    contextTokens,
+    budgetTokens: input.budgetTokens,
+    seed: input.seed,
+    modes: names,
+    divergence: divergence.map(rowOf),
+    klOfUniform32: divergence.length === 0 ? [] : ratiosOf(divergence, names, input.seed),
+    tasks,
+    scoreLessDense: tasks.length === 0 ? [] : differencesOf(tasks, names, input.seed),
+  };
+}
+
+function modesAt(
+  engine: Engine,
+  profile: HeadProfile | null,
+  { budgetTokens, shuffles, seed }: RunParsed<"quality.run">,
+  depthTokens: number,
+): ReadingMode[] {
+  const uniforms = [uniform(engine, 32, budgetTokens), uniform(engine, 16, budgetTokens)];
+  if (profile === null) return uniforms;
+  const maps = Array.from({ length: shuffles }, (_, index) =>
+    shuffled(engine, profile, budgetTokens, depthTokens, seed + index),
+  );
+  return [
+    ...uniforms,
+    profiled(engine, profile, budgetTokens),
+    profiledAtEqualBytes(engine, profile, budgetTokens, depthTokens),
+    ...maps,
+  ];
+}
+
+async function divergences(
+  input: RunParsed<"quality.run">,
+  engine: Engine,
+  profile: HeadProfile | null,
+  opened: Document[],
+  contextTokens: number,
+  sink: RunSink,
+): Promise<Divergence[]> {
+  const rows: Divergence[] = [];
+  for (const [index, document] of opened.entries())
+    for (const text of await heldOutTexts(engine, document, contextTokens, input, index)) {
+      const modes = modesAt(engine, profile, input, middleOfTail(text));
+      const said = (done: string) => sink.notice(`${text.name}: ${done}`);
+      rows.push(...(await measureDivergence(engine, text, dense(engine), modes, said)));
+      if (sink.signal.aborted) throw new ScholiaError("cancelled", "The measurement was stopped.");
+    }
+  return rows;
+}
+
+/** The document as it is, and with facts that are asked for at its end. */
+async function heldOutTexts(
+  engine: Engine,
+  document: Document,
+  contextTokens: number,
+  { seed, tailTokens }: RunParsed<"quality.run">,
+  index: number,
+): Promise<HeldOutText[]> {
+  const texts = await calibrationTexts(
+    engine,
+    document,
+    contextTokens,
+    2 * tailTokens,
+    // Other windows and facts than a calibration with a small seed takes.
+    seed + index + 0x5ca1_ab1e,
+  );
+  if (texts.length === 0)
+    throw new ScholiaError(
+      "invalid_argument",
+      `${document.name} has fewer than ${2 * tailTokens} tokens. Give a longer text, or a smaller --tail.`,
+    );
+  return texts.map((text) => ({
+    name: text.kind === "given" ? text.name : `${text.name}, facts asked`,
+    tokens: text.tokens,
+    tailTokens:
+      text.kind === "given" ? Math.min(tailTokens, text.tokens.length / 2) : text.tailTokens,
+  }));
+}
+
+const rowOf = ({ klByPosition, ...row }: Divergence): DivergenceRow => ({
+  ...row,
+  positions: klByPosition.length,
+});
+
+function ratiosOf(rows: Divergence[], modes: string[], seed: number) {
+  const of = (mode: string) =>
+    rows.filter((row) => row.mode === mode).map(({ klByPosition }) => klByPosition);
+  return modes.map((mode) => ({
+    mode,
+    ratio: ratioInterval(of(mode), of("uniform 32"), seed),
+  }));
+}
+
+/** Questions about one document are no independent samples. */
+function differencesOf(scores: TaskScore[], modes: string[], seed: number) {
+  const keyOf = ({ task, sample }: TaskScore) => `${task} ${sample}`;
+  const documents = [...new Set(scores.map(keyOf))];
+  return modes.map((mode) => {
+    const groups = documents.map((document) => {
+      const own = scores.filter((score) => keyOf(score) === document);
+      const truth = own.filter((score) => score.mode === "dense");
+      return own
+        .filter((score) => score.mode === mode)
+        .map((score, index) => score.score - truth[index]!.score);
+    });
+    return { mode, difference: pairedInterval(groups, seed) };
+  });
+}
