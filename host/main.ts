@@ -7,7 +7,7 @@ import { parseArgs } from "node:util";
 import { type ErrorValue, toErrorValue } from "../contract/errors.ts";
 import type { FromHost, HostEvent, Port } from "../contract/wire.ts";
 import { createHostServer } from "./channel.ts";
-import { createHost, type Host } from "./handlers.ts";
+import { createHost, type Host } from "./host.ts";
 import { hostEnd } from "./hostEnd.ts";
 import { openLibrary } from "./store/library.ts";
 
