@@ -11,7 +11,7 @@ import { Palette } from "./features/palette/Palette.tsx";
 import { SettingsDialog } from "./features/settings/SettingsDialog.tsx";
 import { type AppStore, useApp, useAppStore } from "./store/app.ts";
 import { modelInUse } from "./store/models.ts";
-import { type NarrowPane, narrowPanes } from "./store/window.ts";
+import { type NarrowPane, narrowPanes } from "./store/state.ts";
 import { t } from "./strings/index.ts";
 import { Button, IconButton } from "./ui/Button.tsx";
 import { ConfirmDialog, NamingDialog, ShortcutsDialog } from "./ui/dialogs.tsx";

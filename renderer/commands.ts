@@ -1,26 +1,4 @@
-/** Everything that a key, a menu or the palette can do. */
-import type { ShellCommand } from "../contract/shell.ts";
-import type { App } from "./store/app.ts";
-
-export type CommandId =
-  | ShellCommand
-  | "composer.focus"
-  | "answer.stop"
-  | "find.next"
-  | "find.previous"
-  | "zoom.in"
-  | "zoom.out"
-  | "zoom.fit"
-  | "outline.toggle"
-  | "document.read"
-  | "lens.heads"
-  | "lens.memory"
-  | "lens.timing"
-  | "lens.compare"
-  | "theme.toggle"
-  | "models.open"
-  | "diagnostics.open"
-  | "window.new";
+import type { App, CommandId } from "./store/state.ts";
 
 export interface Command {
   run(app: App): void;

@@ -4,38 +4,19 @@ import { createContext, useContext } from "react";
 import { createStore, type StoreApi, useStore } from "zustand";
 import type { Shell, ShellEvent, WindowContent } from "../../contract/shell.ts";
 import type { Changing, HostEvent } from "../../contract/wire.ts";
-import { createLink, type Link } from "../api/link.ts";
-import { type ChatSlice, createChatSlice } from "./chat.ts";
-import { createDocumentSlice, type DocumentSlice } from "./document.ts";
-import { createLensSlice, type LensSlice } from "./lens.ts";
-import { createLibrarySlice, type LibrarySlice } from "./library.ts";
-import { createModelSlice, type ModelSlice } from "./models.ts";
-import { createPreflightSlice, type PreflightSlice } from "./preflight.ts";
-import { createSessionSlice, type SessionSlice } from "./session.ts";
-import { createSettingsSlice, type SettingsSlice } from "./settings.ts";
-import { createWindowSlice, type WindowSlice } from "./window.ts";
-
-export interface App
-  extends SessionSlice,
-    SettingsSlice,
-    LibrarySlice,
-    DocumentSlice,
-    PreflightSlice,
-    ChatSlice,
-    ModelSlice,
-    LensSlice,
-    WindowSlice {}
+import { createLink } from "../api/link.ts";
+import { createChatSlice } from "./chat.ts";
+import { createDocumentSlice } from "./document.ts";
+import { createLensSlice } from "./lens.ts";
+import { createLibrarySlice } from "./library.ts";
+import { createModelSlice } from "./models.ts";
+import { createPreflightSlice } from "./preflight.ts";
+import { createSessionSlice } from "./session.ts";
+import { createSettingsSlice } from "./settings.ts";
+import type { App, Slice } from "./state.ts";
+import { createWindowSlice } from "./window.ts";
 
 export type AppStore = StoreApi<App>;
-
-/** What slices work with. */
-export interface Slice {
-  get: () => App;
-  set: (change: Partial<App> | ((app: App) => Partial<App>)) => void;
-  link: Link;
-  shell: Shell;
-  shows: WindowContent;
-}
 
 export function createApp(shell: Shell, shows: WindowContent = "all"): AppStore {
   const store = createStore<App>()((set, get) => {

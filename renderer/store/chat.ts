@@ -1,76 +1,14 @@
-import type { Answer, Mode } from "../../contract/answer.ts";
-import type { Chat, ChatEntry, ContextShare, ReadMap, Turn } from "../../contract/chats.ts";
+import type { Answer } from "../../contract/answer.ts";
+import type { Chat, Turn } from "../../contract/chats.ts";
 import type { Run } from "../../contract/client.ts";
 import type { ErrorValue, Result } from "../../contract/errors.ts";
-import type { Progress, RunFrame } from "../../contract/stream.ts";
+import type { RunFrame } from "../../contract/stream.ts";
 import { traces } from "../live/traces.ts";
-import type { Slice } from "./app.ts";
 import { branchTo } from "./branches.ts";
 import { engineChoice } from "./engine.ts";
 import { activeItemOf, pagesInUse } from "./library.ts";
 import { saidError } from "./saidError.ts";
-
-/** Chats of the open document, and the answer that is being written. */
-export interface ChatSlice {
-  chats: ChatEntry[];
-  /** Null: a new chat, which begins with its first question. */
-  chat: Chat | null;
-  writing: Writing | null;
-  draft: string;
-  /** Words of the document that the next question is about. */
-  about: string | null;
-  /** Why the last question could not be asked. */
-  askError: ErrorValue | null;
-  /** What stands in the context, as of the last question. */
-  context: ContextShare | null;
-  /** The answer that the maps show, and its sentence under the pointer. */
-  focus: { turnId: string; sentence: number | null } | null;
-  readMaps: Readonly<Record<string, ReadMap>>;
-  openChatsOf(documentId: string): Promise<void>;
-  refreshChats(chatId?: string): Promise<void>;
-  openChat(chatId: string): Promise<void>;
-  newChat(): void;
-  closeChat(): void;
-  /** Another window asked in this chat. */
-  joinRun(chatId: string): void;
-  setDraft(draft: string): void;
-  askAbout(words: string | null): void;
-  ask(question: string, options?: AskOptions): Promise<void>;
-  stopAnswer(): void;
-  showTurn(turnId: string): Promise<void>;
-  renameChat(chatId: string, title: string): Promise<void>;
-  removeChat(chatId: string): Promise<void>;
-  exportChat(format: "markdown" | "json"): Promise<void>;
-  /** Chats of all documents that hold these words. */
-  findChats(query: string): Promise<ChatEntry[]>;
-  focusOn(turnId: string | null, sentence?: number | null): void;
-}
-
-export interface AskOptions {
-  /** The turn that the question follows; absent: the last one shown. */
-  parentId?: string | null;
-  mode?: Mode;
-  budgetTokens?: number;
-  temperature?: number;
-  seed?: number;
-}
-
-/** An answer under way. */
-export interface Writing {
-  runId: string;
-  /** Null until the host has named them. */
-  chatId: string | null;
-  turnId: string | null;
-  parentId: string | null;
-  question: string;
-  mode: Mode;
-  text: string;
-  /** Tokens written so far, as far as this window has seen. */
-  tokens: number;
-  progress: Progress | null;
-  notices: string[];
-  stopping: boolean;
-}
+import type { ChatSlice, Slice, Writing } from "./state.ts";
 
 export function createChatSlice({ get, set, link }: Slice): ChatSlice {
   let watched: Run<Answer> | null = null;

@@ -1,83 +1,10 @@
-import type { Box, Citation } from "../../contract/answer.ts";
-import type {
-  DocumentDetail,
-  FindResult,
-  FoundPassage,
-  PageImage,
-  PageText,
-} from "../../contract/documents.ts";
-import type { ErrorValue, Result } from "../../contract/errors.ts";
+import type { Box } from "../../contract/answer.ts";
+import type { DocumentDetail, FoundPassage } from "../../contract/documents.ts";
 import type { Settings } from "../../contract/settings.ts";
-import type { Progress } from "../../contract/stream.ts";
-import type { Slice } from "./app.ts";
 import { placeInDocument } from "./pages.ts";
-
-/** The document in the middle: its pages, the place in view, what is marked and searched. */
-export interface DocumentSlice {
-  document: OpenDocument | null;
-  /** The page at the top of the view, and how far down that page: 0 to 1. */
-  place: Place;
-  /** Where the view is to go; grows by one with each wish, so that the same place can be wished
-   * for twice. */
-  goal: (Place & { serial: number; boxes: readonly Box[] }) | null;
-  mark: Mark | null;
-  /** Width of a page over the width that fits. */
-  zoom: number;
-  find: FindState | null;
-  outlineOpen: boolean;
-  openDocument(documentId: string): Promise<void>;
-  closeDocument(): void;
-  /** The document of last time, or of before the host was lost. */
-  reopenDocument(): void;
-  setPlace(place: Place): void;
-  goTo(page: number, within?: number): void;
-  /** @param pages that its answer was asked of: its characters count in their text */
-  showCitation(citation: Citation, pages: string | null): void;
-  clearMark(): void;
-  setZoom(zoom: number): void;
-  toggleOutline(): void;
-  openFind(): void;
-  closeFind(): void;
-  /** Text of a page of the open document. */
-  requestPage(page: number): Promise<Result<PageText>>;
-  /** Picture of a page of the open document, in pixels. */
-  requestPicture(page: number, width: number): Promise<Result<PageImage>>;
-  search(query: string): Promise<void>;
-  /** @param step 1: the next one, -1: the one before */
-  stepFound(step: number): void;
-}
-
-export interface OpenDocument {
-  id: string;
-  /** Null while it is being opened, or when that failed. */
-  detail: DocumentDetail | null;
-  progress: Progress | null;
-  error: ErrorValue | null;
-}
+import type { DocumentSlice, FindState, OpenDocument, Place, Slice } from "./state.ts";
 
 // A type, since interfaces are no JSON values to TypeScript.
-export type Place = {
-  page: number;
-  within: number;
-};
-
-/** Marked characters [start, end) of the document's text, with their boxes where it has a layout. */
-export interface Mark {
-  start: number;
-  end: number;
-  boxes: readonly Box[];
-  page: number;
-}
-
-export interface FindState {
-  query: string;
-  result: FindResult | null;
-  /** Index of the passage in view; -1: none. */
-  at: number;
-  busy: boolean;
-  error: ErrorValue | null;
-}
-
 const emptyFind: FindState = { query: "", result: null, at: -1, busy: false, error: null };
 const zooms = { least: 0.25, most: 4 };
 

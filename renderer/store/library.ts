@@ -1,45 +1,13 @@
-import type { DocumentEntry, ReadEntry, ReadStore } from "../../contract/documents.ts";
+import type { DocumentEntry, ReadEntry } from "../../contract/documents.ts";
 import type { Result } from "../../contract/errors.ts";
 import type { QueueItem } from "../../contract/queue.ts";
 import type { AddedDocuments } from "../../contract/shell.ts";
 import { t } from "../strings/index.ts";
-import type { App, Slice } from "./app.ts";
 import { engineChoice } from "./engine.ts";
 import { modelInUse } from "./models.ts";
 import { pagesInRange } from "./pages.ts";
 import { saidError } from "./saidError.ts";
-
-/** Documents, what was read of them, and the queue of reads. */
-export interface LibrarySlice {
-  /** Null until the host has said them once. */
-  documents: DocumentEntry[] | null;
-  readStore: ReadStore | null;
-  queue: QueueItem[];
-  /** Files that are being taken in. */
-  adding: number;
-  refreshDocuments(): Promise<void>;
-  refreshReads(): Promise<void>;
-  refreshQueue(): Promise<void>;
-  setQueue(items: QueueItem[]): void;
-  chooseFiles(): Promise<void>;
-  addFiles(files: File[]): Promise<void>;
-  /** A pasted text becomes a document of its own. */
-  addText(text: string): Promise<void>;
-  /** Adds the sample document, opens it, and reads it if there is a model. */
-  openSample(): Promise<void>;
-  /** Shows the first of new documents and says which files were refused. */
-  takeAdded(documents: AddedDocuments): void;
-  renameDocument(documentId: string, title: string): Promise<void>;
-  removeDocument(documentId: string): Promise<void>;
-  locateDocument(documentId: string): Promise<void>;
-  /** @param pages as `--pages` takes them; empty: all */
-  startReading(documentId: string, pages: string): Promise<boolean>;
-  changeQueue(action: QueueAction, id: string): Promise<void>;
-  pinRead(key: string, pinned: boolean): Promise<void>;
-  removeRead(key: string): Promise<void>;
-}
-
-export type QueueAction = "pause" | "resume" | "cancel" | "first";
+import type { App, LibrarySlice, Slice } from "./state.ts";
 
 export function createLibrarySlice(slice: Slice): LibrarySlice {
   const { get, set, link, shell } = slice;

@@ -1,30 +1,7 @@
-import type { ErrorValue } from "../../contract/errors.ts";
-import type { CheckLine, ModelLine } from "../../contract/routes.ts";
-import type { Progress } from "../../contract/stream.ts";
-import type { Slice } from "./app.ts";
+import type { ModelLine } from "../../contract/routes.ts";
 import { engineChoice } from "./engine.ts";
 import { saidError } from "./saidError.ts";
-
-/** Models of the catalog, their downloads, and what is known of this machine. */
-export interface ModelSlice {
-  models: ModelLine[] | null;
-  downloads: Readonly<Record<string, Download>>;
-  checks: CheckLine[] | null;
-  refreshModels(): Promise<void>;
-  download(id: string): Promise<void>;
-  /** What was fetched stays; the download can go on. */
-  stopDownload(id: string): void;
-  removeModel(id: string): Promise<void>;
-  useModel(model: string): Promise<void>;
-  chooseModelFile(): Promise<void>;
-  check(): Promise<void>;
-  diagnostics(): Promise<string | null>;
-}
-
-export interface Download {
-  progress: Progress | null;
-  error: ErrorValue | null;
-}
+import type { Download, ModelSlice, Slice } from "./state.ts";
 
 export function createModelSlice({ get, set, link, shell }: Slice): ModelSlice {
   const stops = new Map<string, () => void>();

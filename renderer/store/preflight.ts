@@ -1,26 +1,5 @@
-import type { Preflight } from "../../contract/documents.ts";
-import type { ErrorValue } from "../../contract/errors.ts";
-import type { Progress } from "../../contract/stream.ts";
-import type { Slice } from "./app.ts";
 import { engineChoice } from "./engine.ts";
-
-/** What reading the open document would take, before it is read. */
-export interface PreflightSlice {
-  preflight: PreflightState | null;
-  /** Pages to read, as typed; empty: all. */
-  pagesToRead: string;
-  setPagesToRead(pages: string): void;
-  countPreflight(): Promise<void>;
-  forgetPreflight(): void;
-}
-
-export interface PreflightState {
-  documentId: string;
-  pages: string;
-  progress: Progress | null;
-  value: Preflight | null;
-  error: ErrorValue | null;
-}
+import type { PreflightSlice, PreflightState, Slice } from "./state.ts";
 
 export function createPreflightSlice({ get, set, link }: Slice): PreflightSlice {
   let running: { stop(): void } | null = null;

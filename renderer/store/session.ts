@@ -1,26 +1,6 @@
-import type { ErrorValue } from "../../contract/errors.ts";
-import type { ShellState, WindowContent } from "../../contract/shell.ts";
 import { t } from "../strings/index.ts";
-import type { Slice } from "./app.ts";
 import { saidError } from "./saidError.ts";
-
-/** The host and the shell that this window talks to. */
-export interface SessionSlice {
-  /** `lost`: until someone asks to start again. */
-  connection: "connecting" | "ready" | "lost";
-  lostError: ErrorValue | null;
-  shellState: ShellState | null;
-  connect(): void;
-  linkConnecting(): void;
-  linkReady(): void;
-  linkLost(error: ErrorValue, again: boolean): void;
-  /** The host's last words, which the shell learns after the channel closed. */
-  explainLoss(error: ErrorValue): void;
-  openLink(url: string): void;
-  openWindow(shows?: WindowContent): void;
-  /** Offers a file to keep. */
-  saveFile(name: string, content: string | Uint8Array<ArrayBuffer>): Promise<void>;
-}
+import type { SessionSlice, Slice } from "./state.ts";
 
 export function createSessionSlice({ get, set, link, shell }: Slice): SessionSlice {
   const refresh = async () => {

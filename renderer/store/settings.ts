@@ -1,17 +1,6 @@
-import { defaultSettings, type Settings } from "../../contract/settings.ts";
-import type { Slice } from "./app.ts";
+import { defaultSettings } from "../../contract/settings.ts";
 import { saidError } from "./saidError.ts";
-
-/** What the person has chosen; the host keeps it for all windows. */
-export interface SettingsSlice {
-  settings: Settings;
-  /** False until the host has said them once: nothing is remembered before. */
-  settingsKnown: boolean;
-  refreshSettings(): Promise<void>;
-  changeSettings(change: Partial<Settings>): Promise<void>;
-  /** Keeps what this window should look like next time, e.g. the sizes of its panes. */
-  remember(name: string, value: Settings["window"][string]): void;
-}
+import type { SettingsSlice, Slice } from "./state.ts";
 
 /** Dragging a pane changes its size many times a second. */
 const rememberAfterMs = 600;

@@ -1,63 +1,6 @@
 import type { ErrorValue } from "../../contract/errors.ts";
-import { type CommandId, commands } from "../commands.ts";
-import type { Slice } from "./app.ts";
-
-/** What of the window is open, and what it has to say. */
-export interface WindowSlice {
-  sidebarOpen: boolean;
-  /** Narrow windows show one pane at a time. */
-  narrowPane: NarrowPane;
-  paletteOpen: boolean;
-  settingsTab: SettingsTab | null;
-  shortcutsOpen: boolean;
-  messages: Message[];
-  /** A question before something that can't be undone. */
-  confirmation: Confirmation | null;
-  /** A document or chat that gets another name. */
-  naming: Naming | null;
-  toggleSidebar(): void;
-  showPane(pane: NarrowPane): void;
-  setPalette(open: boolean): void;
-  openSettings(tab: SettingsTab | null): void;
-  setShortcutsOpen(open: boolean): void;
-  say(message: { text?: string; error?: ErrorValue }): void;
-  dismiss(id: number): void;
-  confirm(confirmation: Confirmation | null): void;
-  askForName(naming: Naming | null): void;
-  runCommand(id: CommandId): void;
-}
-
-export const narrowPanes = ["library", "document", "chat", "lens"] as const;
-export type NarrowPane = (typeof narrowPanes)[number];
-
-export const settingsTabs = [
-  "answers",
-  "models",
-  "storage",
-  "appearance",
-  "shortcuts",
-  "diagnostics",
-] as const;
-export type SettingsTab = (typeof settingsTabs)[number];
-
-export interface Message {
-  id: number;
-  text: string | null;
-  error: ErrorValue | null;
-}
-
-export interface Confirmation {
-  title: string;
-  text: string;
-  action: string;
-  run(): void;
-}
-
-export interface Naming {
-  kind: "document" | "chat";
-  id: string;
-  name: string;
-}
+import { commands } from "../commands.ts";
+import type { Message, Slice, WindowSlice } from "./state.ts";
 
 /** Older messages make room: the newest ones matter. */
 const messagesAtMost = 4;

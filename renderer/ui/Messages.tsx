@@ -1,7 +1,7 @@
 import { Info, TriangleAlert, X } from "lucide-react";
 import { useEffect } from "react";
-import { type App, useApp } from "../store/app.ts";
-import type { Message } from "../store/window.ts";
+import { useApp } from "../store/app.ts";
+import type { App, Message } from "../store/state.ts";
 import { t } from "../strings/index.ts";
 import { IconButton } from "./Button.tsx";
 import styles from "./ui.module.css";

@@ -1,5 +1,6 @@
 import type { ErrorCode, ErrorValue } from "../../contract/errors.ts";
-import { type App, useAppStore } from "../store/app.ts";
+import { useAppStore } from "../store/app.ts";
+import type { App } from "../store/state.ts";
 import { t } from "../strings/index.ts";
 import { Button } from "./Button.tsx";
 

@@ -1,7 +1,7 @@
 import { useState } from "react";
 import { commandIds, type Shortcuts, shortcutOf } from "../commands.ts";
 import { useApp, useAppStore } from "../store/app.ts";
-import type { Naming } from "../store/window.ts";
+import type { Naming } from "../store/state.ts";
 import { t } from "../strings/index.ts";
 import { Button } from "./Button.tsx";
 import { Dialog } from "./Dialog.tsx";

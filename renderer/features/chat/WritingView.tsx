@@ -2,7 +2,7 @@ import { Square } from "lucide-react";
 import type { Progress } from "../../../contract/stream.ts";
 import { formatCount, formatDuration, formatRate } from "../../format.ts";
 import { useApp } from "../../store/app.ts";
-import type { Writing } from "../../store/chat.ts";
+import type { Writing } from "../../store/state.ts";
 import { t } from "../../strings/index.ts";
 import { Button } from "../../ui/Button.tsx";
 import { Keys } from "../../ui/Keys.tsx";

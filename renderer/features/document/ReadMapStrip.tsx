@@ -12,8 +12,9 @@ import {
 import type { Surface } from "../../draw/surface.ts";
 import { formatCount } from "../../format.ts";
 import { traces } from "../../live/traces.ts";
-import { type App, useApp, useAppStore } from "../../store/app.ts";
+import { useApp, useAppStore } from "../../store/app.ts";
 import { queueItemOf, wholeRead } from "../../store/library.ts";
+import type { App } from "../../store/state.ts";
 import { t } from "../../strings/index.ts";
 import { Canvas } from "../../ui/Canvas.tsx";
 import { useColours } from "../../ui/useColours.ts";

@@ -3,7 +3,7 @@ import type { HeadTable } from "../../../contract/heads.ts";
 import { blockColour, inkOn } from "../../draw/colour.ts";
 import { traces } from "../../live/traces.ts";
 import { useApp } from "../../store/app.ts";
-import type { HeadMetric } from "../../store/lens.ts";
+import type { HeadMetric } from "../../store/state.ts";
 import { t } from "../../strings/index.ts";
 import styles from "./heads.module.css";
 import { formatMetric, isDifference, isOfReading, metricScale, metricValues } from "./metrics.ts";

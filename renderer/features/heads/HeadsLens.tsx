@@ -18,7 +18,7 @@ import {
   comparedProfiles,
   type HeadMetric,
   headMetrics,
-} from "../../store/lens.ts";
+} from "../../store/state.ts";
 import { t } from "../../strings/index.ts";
 import { Button, IconButton } from "../../ui/Button.tsx";
 import { Canvas } from "../../ui/Canvas.tsx";

@@ -2,7 +2,7 @@ import { useEffect, useState } from "react";
 import type { HeadTable } from "../../../contract/heads.ts";
 import { traces } from "../../live/traces.ts";
 import { useApp } from "../../store/app.ts";
-import { headMetrics } from "../../store/lens.ts";
+import { headMetrics } from "../../store/state.ts";
 import { t } from "../../strings/index.ts";
 import { ScrollRegion } from "../../ui/ScrollRegion.tsx";
 import lens from "../lens/lens.module.css";

@@ -1,6 +1,6 @@
 /** The head map as files. */
 import type { HeadTable } from "../../../contract/heads.ts";
-import { type HeadMetric, headMetrics } from "../../store/lens.ts";
+import { type HeadMetric, headMetrics } from "../../store/state.ts";
 import { type MetricSource, metricValues } from "./metrics.ts";
 
 export type ExportKind = "png" | "svg" | "csv" | "json";

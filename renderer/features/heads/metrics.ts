@@ -3,7 +3,7 @@ import type { HeadCurves, HeadTable } from "../../../contract/heads.ts";
 import { blockColour, difference, viridis } from "../../draw/colour.ts";
 import { formatBytes, formatNumber, formatPercent } from "../../format.ts";
 import { bytesByHead, type Reading } from "../../live/traces.ts";
-import type { HeadMetric } from "../../store/lens.ts";
+import type { HeadMetric } from "../../store/state.ts";
 
 const readingMetrics = ["bytesRead", "blocksRead", "massKept"] as const;
 type ReadingMetric = (typeof readingMetrics)[number];

@@ -1,7 +1,7 @@
 import { AppWindow, Maximize2, Minimize2, X } from "lucide-react";
 import { Tabs } from "radix-ui";
 import { useApp, useAppStore } from "../../store/app.ts";
-import { type LensTab, lensTabs } from "../../store/lens.ts";
+import { type LensTab, lensTabs } from "../../store/state.ts";
 import { t } from "../../strings/index.ts";
 import { IconButton } from "../../ui/Button.tsx";
 import { CompareLens } from "../compare/CompareLens.tsx";

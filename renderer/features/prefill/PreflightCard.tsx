@@ -3,7 +3,7 @@ import type { Preflight } from "../../../contract/documents.ts";
 import { formatBytes, formatCount, formatDuration, formatRate } from "../../format.ts";
 import { useApp, useAppStore } from "../../store/app.ts";
 import { queueItemOf, wholeRead } from "../../store/library.ts";
-import type { PreflightState } from "../../store/preflight.ts";
+import type { PreflightState } from "../../store/state.ts";
 import { t } from "../../strings/index.ts";
 import { Button } from "../../ui/Button.tsx";
 import { ErrorNote } from "../../ui/ErrorNote.tsx";

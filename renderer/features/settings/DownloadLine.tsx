@@ -1,6 +1,6 @@
 import { Pause } from "lucide-react";
 import { useApp } from "../../store/app.ts";
-import type { Download } from "../../store/models.ts";
+import type { Download } from "../../store/state.ts";
 import { t } from "../../strings/index.ts";
 import { IconButton } from "../../ui/Button.tsx";
 import { ErrorNote } from "../../ui/ErrorNote.tsx";

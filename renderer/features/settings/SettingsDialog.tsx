@@ -1,6 +1,6 @@
 import { Tabs } from "radix-ui";
 import { useApp } from "../../store/app.ts";
-import { type SettingsTab, settingsTabs } from "../../store/window.ts";
+import { type SettingsTab, settingsTabs } from "../../store/state.ts";
 import { t } from "../../strings/index.ts";
 import { Dialog } from "../../ui/Dialog.tsx";
 import { AnswerSettings } from "./AnswerSettings.tsx";

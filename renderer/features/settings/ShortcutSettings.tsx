@@ -1,7 +1,6 @@
 import { RotateCcw } from "lucide-react";
 import { useEffect, useState } from "react";
 import {
-  type CommandId,
   commandIds,
   commandOf,
   commands,
@@ -10,6 +9,7 @@ import {
   shortcutOf,
 } from "../../commands.ts";
 import { useApp } from "../../store/app.ts";
+import type { CommandId } from "../../store/state.ts";
 import { t } from "../../strings/index.ts";
 import { Button, IconButton } from "../../ui/Button.tsx";
 import { Keys } from "../../ui/Keys.tsx";
