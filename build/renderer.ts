@@ -2,11 +2,12 @@
 // that an Electron in the tests brings.
 import { join } from "node:path";
 import { build, type InlineConfig } from "vite";
+import { makeFolder } from "./madeFolder.ts";
 import { rendererDist, root } from "./paths.ts";
-import { fail, step } from "./report.js";
-import { hashFiles, isStamped, writeStamp } from "./stamp.ts";
+import { fail } from "./report.js";
+import { hashFiles } from "./stamp.ts";
 
-export const viteConfig: InlineConfig = {
+const viteConfig = (outDir: string): InlineConfig => ({
   configFile: false,
   root: join(root, "renderer"),
   // Both shells serve the files from the root of an origin of their own; relative paths do for both.
@@ -14,7 +15,7 @@ export const viteConfig: InlineConfig = {
   logLevel: "warn",
   css: { modules: { localsConvention: "camelCaseOnly" } },
   build: {
-    outDir: rendererDist,
+    outDir,
     emptyOutDir: true,
     target: "chrome108",
     cssTarget: "chrome108",
@@ -28,9 +29,7 @@ export const viteConfig: InlineConfig = {
       onwarn: (warning, warn) => warning.code === "MODULE_LEVEL_DIRECTIVE" || warn(warning),
     },
   },
-};
-
-const stampPath = join(rendererDist, "stamp");
+});
 
 const hashSources = (): string =>
   hashFiles(
@@ -41,14 +40,13 @@ const hashSources = (): string =>
   );
 
 /** Bundles the window unless its files were made from just these sources. */
-export async function setUpRenderer(): Promise<void> {
-  const hash = hashSources();
-  if (isStamped(stampPath, hash)) return;
-  await step("Bundling the window", async () => {
-    await inProduction(() => build(viteConfig));
-    writeStamp(stampPath, hash);
+export const setUpRenderer = (): Promise<void> =>
+  makeFolder({
+    folder: rendererDist,
+    hash: hashSources(),
+    what: "Bundling the window",
+    fill: (folder) => inProduction(() => build(viteConfig(folder))),
   });
-}
 
 /** Vite goes by this variable, and a test runner has set it: whoever bundles gets the window that ships. */
 async function inProduction(work: () => Promise<unknown>): Promise<void> {

@@ -3,13 +3,13 @@
 import { fork } from "node:child_process";
 import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
-import { fileURLToPath } from "node:url";
 import { connect, type HostClient } from "../contract/client.ts";
 import type { ErrorValue } from "../contract/errors.ts";
 import { hostLost } from "../contract/hostLost.ts";
 import type { Port } from "../contract/wire.ts";
 import { childProcessPort } from "./channel.ts";
 import { splitPort } from "./lanes.ts";
+import { processFile } from "./places.ts";
 
 const lastLinesKept = 40;
 const closeTimeoutMs = 10_000;
@@ -36,7 +36,7 @@ export interface HostOptions {
 }
 
 export function startHost(options: HostOptions): HostProcess {
-  const entry = options.entry ?? fileURLToPath(new URL("./main.ts", import.meta.url));
+  const entry = options.entry ?? processFile("host/main.ts");
   const child = fork(entry, ["--data", options.dataDir], {
     ...(options.execPath === undefined ? {} : { execPath: options.execPath, execArgv: [] }),
     serialization: "advanced",

@@ -98,7 +98,7 @@ function keepHost(): HostKeeper<DesktopHost> {
   mkdirSync(data, { recursive: true });
   const options = {
     dataDir: data,
-    entry: join(__dirname, "..", "host", "main.mjs"),
+    entry: join(__dirname, "..", "host", "main.cjs"),
     onLog: (line: string) => {
       if (!app.isPackaged) process.stderr.write(`| ${line}\n`);
     },

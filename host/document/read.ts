@@ -2,8 +2,8 @@ import { fork } from "node:child_process";
 import { constants } from "node:fs";
 import { access, stat } from "node:fs/promises";
 import { basename } from "node:path";
-import { fileURLToPath } from "node:url";
 import type { Result } from "../../contract/errors.ts";
+import { processFile } from "../places.ts";
 import { Document, type Failure, failure } from "./document.ts";
 import { defaultLimits, type ReadLimits } from "./parser.ts";
 import type { ReadMessage, ReadTask } from "./readProcess.ts";
@@ -87,7 +87,7 @@ const megabytes = (bytes: number): string => Math.ceil(bytes / 2 ** 20).toLocale
  * and the host with it. */
 function readInProcess(task: ReadTask, options: ReadOptions): Promise<Result<Document>> {
   const { promise, resolve } = Promise.withResolvers<Result<Document>>();
-  const child = fork(fileURLToPath(new URL("./readProcess.ts", import.meta.url)), {
+  const child = fork(processFile("host/document/readProcess.ts"), {
     execArgv: [`--max-old-space-size=${Math.ceil(task.limits.memoryBytes / 2 ** 20)}`],
     // Inside Electron the executable is Electron.
     env: { ...process.env, ELECTRON_RUN_AS_NODE: "1" },

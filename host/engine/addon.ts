@@ -11,12 +11,12 @@
  * its promise. */
 import { createRequire } from "node:module";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import type { Mode } from "../../contract/answer.ts";
 import type { BenchRow } from "../../contract/bench.ts";
 import { type ErrorValue, ScholiaError } from "../../contract/errors.ts";
 import type { StageTime } from "../../contract/timing.ts";
 import { nativeDir } from "../models/cache.ts";
+import { isBundled, unpackedFile } from "../places.ts";
 
 /** Work that was queued. `id` is for {@link NativeEngine.cancel}. */
 export interface NativeJob<T> {
@@ -412,12 +412,13 @@ export interface NativeAddon {
   readonly Engine: new () => NativeEngine;
 }
 
-/** `$SCHOLIA_ADDON` names another build, for sanitizers. */
-export const addonPath: string =
-  process.env.SCHOLIA_ADDON ??
-  fileURLToPath(new URL("../../native/build/Release/scholia.node", import.meta.url));
+const ownAddon = unpackedFile("native/build/Release/scholia.node");
 
-export const libraryDir = (): string => join(nativeDir(), "lib");
+/** `$SCHOLIA_ADDON` names another build, for sanitizers; an installed app takes no orders from outside. */
+export const addonPath: string = isBundled ? ownAddon : (process.env.SCHOLIA_ADDON ?? ownAddon);
+
+export const libraryDir = (): string =>
+  isBundled ? unpackedFile("native/build/Release/lib") : join(nativeDir(), "lib");
 
 /** @throws ScholiaError `internal` when there is no addon or this machine can't load it. */
 export function loadAddon(): NativeAddon {

@@ -5,9 +5,9 @@ import { fork } from "node:child_process";
 import { createHash } from "node:crypto";
 import { mkdir, readFile, realpath, rename, stat, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { type ErrorValue, ScholiaError } from "../../contract/errors.ts";
 import { cacheDir, nativeVersion } from "../models/cache.ts";
+import { processFile } from "../places.ts";
 import { addonPath, type ModelInfo } from "./addon.ts";
 
 export type ProbeReport = { model: ModelInfo } | { error: ErrorValue };
@@ -91,7 +91,7 @@ interface ChildEnd {
 }
 
 function runChild(path: string, timeoutMs: number): Promise<ChildEnd> {
-  const entry = fileURLToPath(new URL("./probeModelChild.ts", import.meta.url));
+  const entry = processFile("host/engine/probeModelChild.ts");
   const child = fork(entry, [path], { stdio: ["ignore", "ignore", "pipe", "ipc"], execArgv: [] });
   const end: ChildEnd = { report: null, code: null, signal: null, timedOut: false, lastLines: [] };
   // An unread pipe fills and blocks the child in the middle of a log line.

@@ -12,4 +12,6 @@ const inspect = async (path: string): Promise<ProbeReport> => {
   }
 };
 
-process.send?.(await inspect(process.argv[2] ?? ""), () => process.disconnect());
+void inspect(process.argv[2] ?? "").then((report) =>
+  process.send?.(report, () => process.disconnect()),
+);

@@ -3,9 +3,9 @@
  * `profile_broken` (not a profile) or `profile_mismatch` (a profile, but not of this model). */
 import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { z } from "zod";
 import { ScholiaError } from "../../contract/errors.ts";
+import { ownFile } from "../places.ts";
 
 export const blockSizes = [16, 32, 64, 128] as const;
 export const uniformBlockTokens = 32;
@@ -235,7 +235,7 @@ export function formatHeadProfile(profile: HeadProfile): string {
 
 /** Profiles that come with Scholia. */
 export function shippedProfilesDir(): string {
-  return fileURLToPath(new URL("../../models/profiles", import.meta.url));
+  return ownFile("models/profiles");
 }
 
 /** Profiles made on this machine. */

@@ -1,9 +1,8 @@
 // The path that the shipped app takes: the host in Electron's utility process, a MessagePort for each
 // window. The Electron of the tests is too old for the host itself, so a small one stands in its place.
 import { join } from "node:path";
-import { build } from "vite";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { nodeBundle } from "../../build/electronApp.ts";
+import { bundleForNode } from "../../build/nodeBundle.ts";
 import type { DesktopBridge, PortMessage } from "../../contract/shell.ts";
 import { type Desktop, setUpDesktop, startDesktop } from "./desktop.ts";
 import { until, usePlace } from "./scholia.ts";
@@ -35,8 +34,7 @@ let desktop: Desktop;
 
 beforeAll(async () => {
   await setUpDesktop();
-  const config = nodeBundle(join("test", "e2e", "utilityChild.ts"), "host.cjs", place.folder);
-  await build(config);
+  await bundleForNode({ entries: { host: "test/e2e/utilityChild.ts" }, folder: place.folder });
   desktop = await startDesktop({
     data: place.data,
     profile: join(place.folder, "profile"),

@@ -1,8 +1,8 @@
 /** Pictures of pages, drawn in a process for each open PDF. */
 import { type ChildProcess, fork } from "node:child_process";
-import { fileURLToPath } from "node:url";
 import type { PageImage } from "../../../contract/documents.ts";
 import { type Result, ScholiaError } from "../../../contract/errors.ts";
+import { processFile } from "../../places.ts";
 import { defaultLimits } from "../parser.ts";
 import type { PictureReply, PictureRequest, PictureTask } from "./pictureProcess.ts";
 
@@ -53,7 +53,7 @@ class Painter {
 
   constructor(file: { path: string; name: string }, onEnd: () => void) {
     this.name = file.name;
-    this.child = fork(fileURLToPath(new URL("./pictureProcess.ts", import.meta.url)), {
+    this.child = fork(processFile("host/document/pdf/pictureProcess.ts"), {
       // Inside Electron the executable is Electron.
       env: { ...process.env, ELECTRON_RUN_AS_NODE: "1" },
       serialization: "advanced",

@@ -1,6 +1,7 @@
 import { readFile } from "node:fs/promises";
-import { fileURLToPath } from "node:url";
+import { createRequire } from "node:module";
 import { init } from "@embedpdf/pdfium";
+import { isBundled, ownFile } from "../../places.ts";
 
 /** The functions of PDFium's C interface that Scholia calls (fpdfview.h, fpdf_text.h, fpdf_doc.h,
  * fpdf_edit.h, fpdf_annot.h, fpdf_flatten.h, fpdf_formfill.h). Pointers and handles are addresses in the WebAssembly memory; 0 is none. Strings
@@ -110,6 +111,11 @@ export interface Pdfium extends PdfiumFunctions {
 export const imageObject = 3;
 export const formObject = 5;
 
+const wasmPath = (): string =>
+  isBundled
+    ? ownFile("host/pdfium.wasm")
+    : createRequire(import.meta.url).resolve("@embedpdf/pdfium/pdfium.wasm");
+
 const wasmPage = 65536;
 const longestString = 64 * 1024;
 
@@ -117,7 +123,7 @@ const longestString = 64 * 1024;
  * works, so it lives in a worker. */
 export async function openPdfium(memoryBytes: number): Promise<Pdfium> {
   // Without the binary at hand the package would fetch it from the network.
-  const file = await readFile(fileURLToPath(import.meta.resolve("@embedpdf/pdfium/pdfium.wasm")));
+  const file = await readFile(wasmPath());
   const wasmBinary = file.buffer.slice(file.byteOffset, file.byteOffset + file.length);
   const silent = () => {};
   const module = await init({ wasmBinary, print: silent, printErr: silent } as never);
