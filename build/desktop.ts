@@ -1,10 +1,9 @@
 // The desktop app from its sources: Electron with the bundled window, and the host in this Node. Where
 // there is no screen or no Electron, the browser shell takes its place and says why.
-import { spawn, spawnSync } from "node:child_process";
-import { existsSync } from "node:fs";
+import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { setUpElectronApp } from "./electronApp.ts";
-import { findElectron } from "./electronDist.ts";
+import { bringElectron } from "./electronDist.ts";
 import { electronAppDist, root } from "./paths.ts";
 import { setUpRenderer } from "./renderer.ts";
 import { say } from "./report.js";
@@ -13,7 +12,7 @@ import { say } from "./report.js";
  * @param files documents to open */
 export async function openDesktop(files: readonly string[]): Promise<string[] | null> {
   await setUpRenderer();
-  const electron = hasScreen() ? (findElectron() ?? fetchElectron()) : undefined;
+  const electron = hasScreen() ? bringElectron() : undefined;
   if (electron === undefined) {
     const reason = hasScreen() ? "no Electron could be fetched" : "there is no screen here";
     say(`The window opens in a browser, for ${reason}.`);
@@ -26,15 +25,6 @@ export async function openDesktop(files: readonly string[]): Promise<string[] | 
 
 const hasScreen = (): boolean =>
   process.platform !== "linux" || Boolean(process.env.DISPLAY || process.env.WAYLAND_DISPLAY);
-
-/** Electron's package fetches its program when it is first used. */
-function fetchElectron(): string | undefined {
-  const installer = join(root, "node_modules", "electron", "install.js");
-  if (!existsSync(installer)) return undefined;
-  say("Fetching Electron …");
-  spawnSync(process.execPath, [installer], { stdio: "ignore", timeout: 600_000 });
-  return findElectron();
-}
 
 function runElectron(electron: string, files: readonly string[]): Promise<number> {
   const isRoot = process.getuid?.() === 0;

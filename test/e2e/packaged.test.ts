@@ -1,0 +1,64 @@
+// The app as it is shipped, but for the age of its Electron: the window, the host in a utility process, the
+// addon and the host's own children, all out of the package.
+import { join } from "node:path";
+import { FuseV1Options, getCurrentFuseWire } from "@electron/fuses";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { setUpElectron } from "../../build/electronDist.ts";
+import { packageApp } from "../../build/package.ts";
+import { startHost } from "../../host/process.ts";
+import { type PackagedApp, startPackaged } from "./packagedApp.ts";
+import { pdfOf, textWith, usePlace } from "./scholia.ts";
+
+vi.setConfig({ testTimeout: 120_000 });
+
+const place = usePlace();
+let program: string;
+let app: PackagedApp | null = null;
+
+beforeAll(async () => {
+  program = await packageApp(await setUpElectron(), {
+    folder: join(place.folder, "release"),
+    installers: false,
+  });
+  const host = startHost({ dataDir: place.data });
+  const settings = { model: "smollm2-135m", threads: 1, maxTokens: 24 };
+  expect(await host.client.request("settings.set", settings)).toMatchObject({ ok: true });
+  await host.close();
+});
+
+afterAll(() => app?.close());
+
+describe("the packaged app", () => {
+  test("has its fuses set", async () => {
+    const wire = await getCurrentFuseWire(program);
+    const [off, on] = [48, 49];
+    expect(wire).toMatchObject({
+      [FuseV1Options.EnableCookieEncryption]: on,
+      [FuseV1Options.EnableNodeOptionsEnvironmentVariable]: off,
+      [FuseV1Options.EnableNodeCliInspectArguments]: off,
+      [FuseV1Options.OnlyLoadAppFromAsar]: on,
+    });
+  });
+
+  test("opens the document of its command line, reads it and answers from it", async () => {
+    const texts = [textWith(["The door code of Ida's boathouse is 48213."], 120)];
+    const document = await place.write("boathouse.pdf", pdfOf(texts));
+    app = await startPackaged({
+      program,
+      data: place.data,
+      profile: join(place.folder, "profile"),
+      files: [document],
+    });
+    const { window } = app;
+    await window.getByRole("region", { name: "Page 1", exact: true }).locator("img").waitFor();
+    await window.getByRole("button", { name: /^Read [\d,]+ tokens$/ }).click();
+    await window.getByText(/1 page · read/).waitFor();
+    await window.locator("#composer").fill("What is the door code of Ida's boathouse?");
+    await window.keyboard.press("Enter");
+    const chat = window.getByRole("region", { name: "Chat", exact: true });
+    await chat.getByText(/tokens · pages? 1 of 1/).waitFor();
+    expect(
+      (await chat.locator("article [data-sentence]").first().innerText()).length,
+    ).toBeGreaterThan(5);
+  });
+});
