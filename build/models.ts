@@ -1,16 +1,7 @@
 import type { FetchProgress } from "../host/models/fetchModel.ts";
-import { duration, megabytes, say, step } from "./report.js";
+import { duration, megabytes, step } from "./report.js";
 
 // The host's modules need the npm packages, so they are imported when those are installed.
-
-/** Fetches the model that is used when none is named, unless one is here. */
-export async function fetchDefaultModel(): Promise<void> {
-  const { defaultModel } = await import("../host/models/defaultModel.ts");
-  const { model, downloaded, reason } = await defaultModel();
-  if (downloaded) return;
-  say(`${reason}.`);
-  await fetchWithProgress(model.id);
-}
 
 /** Fetches a model of the catalog unless it is here. */
 export async function fetchWithProgress(id: string): Promise<void> {

@@ -1,29 +1,36 @@
-// `npm start [-- COMMAND …]`: sets up what is missing, then runs the command line. The command `desktop`
-// is no word of it: it opens the window.
+// `npm start`: sets up what is missing, then opens the window. `npm start -- FILES` opens it with these
+// documents; any other words are a command line.
+import { statSync } from "node:fs";
 import { join } from "node:path";
-import { fetchDefaultModel } from "./models.ts";
 import { root } from "./paths.ts";
 import { fail } from "./report.js";
 import { setUp } from "./setUp.ts";
 
-async function start(given: readonly string[]): Promise<void> {
+async function start(words: readonly string[]): Promise<void> {
   await setUp();
-  let args = given;
-  if (args[0] === "desktop") {
-    // What it imports is there only after the set-up.
-    const { openDesktop } = await import("./desktop.ts");
-    const instead = await openDesktop(args.slice(1));
-    if (instead === null) return;
-    args = instead;
-  }
-  if (args[0] === "serve") {
+  const command = words.every(isFile) ? await openWindow(words) : words;
+  if (command !== null) await runCommand(command);
+}
+
+function isFile(word: string): boolean {
+  return statSync(word, { throwIfNoEntry: false })?.isFile() === true;
+}
+
+/** @returns the command that takes the window's place; null when there was a window */
+async function openWindow(files: readonly string[]): Promise<readonly string[] | null> {
+  // What it imports is there only after the set-up.
+  const { openDesktop } = await import("./desktop.ts");
+  return openDesktop(files);
+}
+
+/** A command fetches the model it needs by itself, when it has found nothing else wrong. */
+async function runCommand(words: readonly string[]): Promise<void> {
+  if (words[0] === "serve") {
     const { setUpRenderer } = await import("./renderer.ts");
     await setUpRenderer();
   }
-  // A command fetches the model it needs by itself, when it has found nothing else wrong.
-  if (args.length === 0) await fetchDefaultModel();
   const cli = join(root, "cli", "main.ts");
-  process.argv.splice(1, process.argv.length, cli, ...(args.length > 0 ? args : ["chat"]));
+  process.argv.splice(1, process.argv.length, cli, ...words);
   await import(cli);
 }
 

@@ -38,7 +38,7 @@ export async function runCommandLine(argv: string[], terminal: Terminal): Promis
   });
   if (argv.length === 0) {
     terminal.out(program.helpInformation());
-    terminal.out("\nGive a document to chat about it: scholia FILE, or npm start -- FILE\n");
+    terminal.out("\nGive a document to chat about it: scholia FILE, or npm start -- chat FILE\n");
     return exitCodes.ok;
   }
   try {

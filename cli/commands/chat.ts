@@ -61,7 +61,10 @@ export async function chat(
 /** @throws ScholiaError `usage` when there is nobody to ask. */
 async function askForFile(): Promise<string> {
   if (process.stdin.isTTY !== true) {
-    throw new ScholiaError("usage", "Which document? scholia chat FILE, or npm start -- FILE.");
+    throw new ScholiaError(
+      "usage",
+      "Which document? scholia chat FILE, or npm start -- chat FILE.",
+    );
   }
   const lines = createInterface({ input: process.stdin, output: process.stderr });
   const file = await lines.question("Document (PDF, Markdown or text): ");

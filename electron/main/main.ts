@@ -1,6 +1,6 @@
 /** The desktop app's main process: windows, dialogs, menus, security, and the host's keeper. It does no
  * document or model work. */
-import { mkdirSync } from "node:fs";
+import { mkdirSync, statSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import {
@@ -24,6 +24,7 @@ import {
   shellInputs,
   type WindowContent,
 } from "../../contract/shell.ts";
+import { documentTypes } from "../../host/document/documentTypes.ts";
 import { HostKeeper } from "../../host/keeper.ts";
 import { dataDir } from "../../host/store/dataDir.ts";
 import { registerScheme, serveWindow } from "./appFiles.ts";
@@ -42,8 +43,6 @@ type Handlers = {
 
 /** Put in when the app is bundled. */
 declare const scholiaVersion: string;
-
-const documentEndings = ["pdf", "md", "markdown", "txt", "text"];
 
 function main(): void {
   app.setName("Scholia");
@@ -209,7 +208,7 @@ function handlersOf(keeper: HostKeeper<DesktopHost>): Handlers {
         title: "Open documents",
         properties: ["openFile", "multiSelections"],
         filters: [
-          { name: "Documents", extensions: documentEndings },
+          { name: "Documents", extensions: documentTypes.flatMap(({ extensions }) => extensions) },
           { name: "All files", extensions: ["*"] },
         ],
       });
@@ -319,13 +318,15 @@ function whenLoaded({ webContents }: BrowserWindow, event: ShellEvent): void {
   else webContents.once("did-finish-load", tell);
 }
 
-/** The documents among a command line's words. */
+/** The files among a command line's words, whatever they are called: the host says what is no document.
+ * Without a package this script is one of the words. */
 function filesOf(argv: string[], workingDirectory: string): string[] {
   return argv
     .slice(1)
     .filter((word) => !word.startsWith("-"))
-    .filter((word) => documentEndings.some((ending) => word.toLowerCase().endsWith(`.${ending}`)))
-    .map((word) => resolve(workingDirectory, word));
+    .map((word) => resolve(workingDirectory, word))
+    .filter((path) => path !== __filename)
+    .filter((path) => statSync(path, { throwIfNoEntry: false })?.isFile() === true);
 }
 
 main();

@@ -1,11 +1,15 @@
 // The two commands as a person runs them.
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { unpackNpmTarball } from "../../build/npmTarball.js";
 import { nodeDir } from "../../host/models/cache.ts";
+import { openDatabase } from "../../host/store/database.ts";
+import { openScreen, setUpDesktop } from "./desktop.ts";
+import { until, usePlace } from "./scholia.ts";
 
 const root = join(import.meta.dirname, "../..");
 
@@ -31,6 +35,68 @@ describe("npm start", () => {
     expect(stdout).toBe("");
     expect(stderr).toContain("no-such-file.pdf");
     expect(npmStart(["no-such-command"]).status).toBe(2);
+  });
+});
+
+describe("npm start without a command", () => {
+  const place = usePlace();
+  const withoutScreen = { DISPLAY: "", WAYLAND_DISPLAY: "" };
+
+  /** Starts it in a process group of its own, which a terminal's Ctrl+C would reach. */
+  function begin(words: string[], env: NodeJS.ProcessEnv) {
+    const child = spawn(process.execPath, ["build/withNode.js", "build/start.ts", ...words], {
+      cwd: root,
+      detached: true,
+      stdio: ["ignore", "pipe", "pipe"],
+      env: {
+        ...process.env,
+        SCHOLIA_DATA: place.data,
+        XDG_CONFIG_HOME: join(place.folder, "config"),
+        ...env,
+      },
+    });
+    const said = { out: "", err: "" };
+    child.stdout.setEncoding("utf8").on("data", (text) => (said.out += text));
+    child.stderr.setEncoding("utf8").on("data", (text) => (said.err += text));
+    const exited = once(child, "exit");
+    const interrupt = () => {
+      process.kill(-child.pid!, "SIGINT");
+      return exited;
+    };
+    return { said, interrupt };
+  }
+
+  test("opens the browser shell where there is no screen, and says why", async () => {
+    const { said, interrupt } = begin([], withoutScreen);
+    const url = await until(() => /Scholia is at (\S+)/.exec(said.out)?.[1], 60);
+    expect(said.err).toContain("The window opens in a browser, for there is no screen here.");
+    expect((await fetch(url)).status).toBe(200);
+    await interrupt();
+  });
+
+  test("chats in the terminal about a document where there is no screen", async () => {
+    const file = await place.write("empty.txt", "");
+    const { status, stderr } = npmStart([file], { env: { ...process.env, ...withoutScreen } });
+    expect(status).toBe(1);
+    expect(stderr).toContain("The chat is in this terminal, for there is no screen here.");
+    expect(stderr).toContain("empty.txt is empty");
+  });
+
+  test("opens the desktop app on a screen, with the documents it is given", async () => {
+    await setUpDesktop();
+    const screen = await openScreen();
+    const file = await place.write("boathouse.txt", "The door code of the boathouse is 48213.");
+    const { said, interrupt } = begin([file], { DISPLAY: screen.display });
+    await until(async () => {
+      if (!existsSync(join(place.data, "scholia.db"))) return undefined;
+      const { database } = await openDatabase(place.data);
+      const names = database.all<{ name: string }>("SELECT name FROM documents");
+      database.close();
+      return names.some(({ name }) => name === "boathouse.txt") || undefined;
+    }, 60);
+    expect(said.out).toBe("");
+    await interrupt();
+    screen.process.kill();
   });
 });
 
