@@ -41,7 +41,7 @@ export async function packageApp(electron: string, options: PackageOptions): Pro
   });
   await step("Packaging the desktop app", async () => {
     await stageNative();
-    await stageFacts();
+    await stageFiles();
     const targets = Platform.current().createTarget(options.installers ? null : "dir");
     await build({ projectDir: root, targets, config, publish: "never" });
   });
@@ -66,11 +66,12 @@ async function stageNative(): Promise<void> {
   await cp(join(sqlite, prebuilt), join(native, "sqlite.node"));
 }
 
-/** The head profiles, and what the app says of itself. */
-async function stageFacts(): Promise<void> {
-  const profiles = join("models", "profiles");
-  await rm(join(appDist, profiles), { recursive: true, force: true });
-  await cp(join(root, profiles), join(appDist, profiles), { recursive: true });
+/** The head profiles, the sample, and what the app says of itself. */
+async function stageFiles(): Promise<void> {
+  for (const folder of ["models/profiles", "sample"]) {
+    await rm(join(appDist, folder), { recursive: true, force: true });
+    await cp(join(root, folder), join(appDist, folder), { recursive: true });
+  }
   const { description, license } = JSON.parse(await readFile(join(root, "package.json"), "utf8"));
   const facts = { name: "scholia", version, description, license, main: "electron/main.cjs" };
   await writeFile(join(appDist, "package.json"), JSON.stringify(facts));

@@ -24,7 +24,7 @@ export const packageConfiguration = (input: PackageInput): Configuration => ({
   electronVersion: input.electronVersion,
   files: [
     "package.json",
-    "{electron,host,renderer,models,native}/**",
+    "{electron,host,renderer,models,sample,native}/**",
     "!**/{stamp,*.map}",
     // Everything is bundled: there are no packages to bring, to install or to build.
     "!**/node_modules/**",

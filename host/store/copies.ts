@@ -3,8 +3,8 @@
 import { createHash } from "node:crypto";
 import { readFile, rm } from "node:fs/promises";
 import { join, sep } from "node:path";
-import { fileURLToPath } from "node:url";
 import { sampleName } from "../../contract/documents.ts";
+import { ownFile } from "../places.ts";
 import { writeWhole } from "./files.ts";
 
 export const copiesDir = (dataDir: string): string => join(dataDir, "uploads");
@@ -20,8 +20,8 @@ export function keepText(dataDir: string, text: string): Promise<string> {
  * @returns its path
  * @throws ScholiaError `disk_full` */
 export async function keepSample(dataDir: string): Promise<string> {
-  const shipped = fileURLToPath(new URL(`../../sample/${sampleName}`, import.meta.url));
-  return keep(dataDir, sampleName, await readFile(shipped, "utf8"));
+  const shipped = await readFile(ownFile(`sample/${sampleName}`), "utf8");
+  return keep(dataDir, sampleName, shipped);
 }
 
 async function keep(dataDir: string, name: string, text: string): Promise<string> {

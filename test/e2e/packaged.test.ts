@@ -1,6 +1,7 @@
 // The app as it is shipped, but for the age of its Electron: the window, the host in a utility process, the
 // addon and the host's own children, all out of the package.
-import { join } from "node:path";
+import { readFile, readlink } from "node:fs/promises";
+import { dirname, join, relative } from "node:path";
 import { FuseV1Options, getCurrentFuseWire } from "@electron/fuses";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { setUpElectron } from "../../build/electronDist.ts";
@@ -60,5 +61,19 @@ describe("the packaged app", () => {
     expect(
       (await chat.locator("article [data-sentence]").first().innerText()).length,
     ).toBeGreaterThan(5);
+  });
+
+  test("has its host in a process of its own program, on its own libraries", async () => {
+    const state = (await app!.window.evaluate(`window.scholia.call("shell.state", {})`)) as {
+      value: { host: { pid: number } };
+    };
+    const { pid } = state.value.host;
+    expect(await readlink(`/proc/${pid}/exe`)).toBe(program);
+    const files = (await readFile(`/proc/${pid}/maps`, "utf8"))
+      .split("\n")
+      .flatMap((line) => /\S*(?:libllama|libggml|scholia\.node|sqlite)\S*/.exec(line)?.[0] ?? []);
+    const libraries = [...new Set(files)].map((file) => relative(dirname(program), file));
+    expect(libraries.length).toBeGreaterThanOrEqual(6);
+    for (const file of libraries) expect(file).toMatch(/^resources\/app\.asar\.unpacked\/native\//);
   });
 });

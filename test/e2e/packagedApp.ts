@@ -1,17 +1,15 @@
 // The packaged desktop app as an installed one runs: its own program with its own archive, no Node beside
-// it. Its fuses refuse a debugger of Node's, so the window is reached as in any Chromium.
+// it.
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { chromium, type Page } from "playwright-core";
+import type { Page } from "playwright-core";
+import { attach, attachable } from "./attach.ts";
 import { openScreen } from "./desktop.ts";
-import { until } from "./scholia.ts";
 
 export interface PackagedApp {
   window: Page;
   process: ChildProcess;
-  /** Everything that it wrote. */
-  log(): string;
-  /** Quits as the last window's closing does. */
+  /** Quits as closing the last window does. */
   close(): Promise<void>;
 }
 
@@ -22,40 +20,23 @@ export interface PackagedOptions {
   profile: string;
   /** Documents to open. */
   files: string[];
-  env?: NodeJS.ProcessEnv;
 }
 
 export async function startPackaged(options: PackagedOptions): Promise<PackagedApp> {
   const screen = await openScreen();
-  const args = [
-    // Only the system's sandbox is off, for root can't have it.
-    "--no-sandbox",
-    "--disable-gpu",
-    "--remote-debugging-port=0",
-    `--user-data-dir=${options.profile}`,
-    ...options.files,
-  ];
-  const app = spawn(options.program, args, {
+  // Only the system's sandbox is off, for root can't have it.
+  const flags = ["--no-sandbox", "--disable-gpu", attachable, `--user-data-dir=${options.profile}`];
+  const app = spawn(options.program, [...flags, ...options.files], {
     stdio: ["ignore", "pipe", "pipe"],
-    env: { ...process.env, ...options.env, DISPLAY: screen.display, SCHOLIA_DATA: options.data },
+    env: { ...process.env, DISPLAY: screen.display, SCHOLIA_DATA: options.data },
   });
-  let output = "";
-  for (const stream of [app.stdout, app.stderr]) {
-    stream.setEncoding("utf8").on("data", (text) => (output += text));
-  }
+  app.stdout.resume();
   const exited = once(app, "exit");
-  const address = await until(() => {
-    if (app.exitCode !== null) throw new Error(`ended with ${app.exitCode}: ${output}`);
-    return /DevTools listening on (ws:\S+)/.exec(output)?.[1];
-  }, 30);
-  // Electron has no browser whose downloads could be set, say.
-  const browser = await chromium.connectOverCDP(address, { noDefaults: true });
-  const window = await until(() => browser.contexts()[0]?.pages()[0], 30);
+  const { browser, window } = await attach(app);
   window.setDefaultTimeout(60_000);
   return {
     window,
     process: app,
-    log: () => output,
     async close() {
       await window.close();
       await exited;
