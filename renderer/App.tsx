@@ -1,14 +1,12 @@
 import { PanelBottom, PanelLeft, Search, Settings as SettingsIcon } from "lucide-react";
-import { type ReactNode, useEffect, useState } from "react";
+import { type ComponentType, useEffect, useState } from "react";
 import { Group, Panel, Separator } from "react-resizable-panels";
 import styles from "./app.module.css";
 import { commandOf, commands, keysOf, type Shortcuts } from "./commands.ts";
 import { ChatPane } from "./features/chat/ChatPane.tsx";
 import { DocumentPane } from "./features/document/DocumentPane.tsx";
-import { Lens } from "./features/lens/Lens.tsx";
 import { DropTarget, LibraryPane } from "./features/library/LibraryPane.tsx";
 import { Palette } from "./features/palette/Palette.tsx";
-import { SettingsDialog } from "./features/settings/SettingsDialog.tsx";
 import { type AppStore, useApp, useAppStore } from "./store/app.ts";
 import { modelInUse } from "./store/models.ts";
 import { type NarrowPane, narrowPanes } from "./store/state.ts";
@@ -17,8 +15,14 @@ import { Button, IconButton } from "./ui/Button.tsx";
 import { ConfirmDialog, NamingDialog, ShortcutsDialog } from "./ui/dialogs.tsx";
 import { ErrorNote } from "./ui/ErrorNote.tsx";
 import { Keys } from "./ui/Keys.tsx";
+import { later } from "./ui/later.tsx";
 import { Messages } from "./ui/Messages.tsx";
 import { Remedies } from "./ui/Remedies.tsx";
+
+const Lens = later(async () => (await import("./features/lens/Lens.tsx")).Lens);
+const SettingsDialog = later(
+  async () => (await import("./features/settings/SettingsDialog.tsx")).SettingsDialog,
+);
 
 /** Narrower windows show one pane at a time. */
 const narrowBelow = 860;
@@ -32,6 +36,7 @@ export function App() {
   const isDropping = useDrop(store);
   const isFull = useApp((app) => app.lensFull && app.lensOpen);
   const isKnown = useApp((app) => app.settingsKnown);
+  const isSetting = useApp((app) => app.settingsTab !== null);
   return (
     <div className={styles.app}>
       <TopBar isNarrow={isNarrow} />
@@ -42,7 +47,7 @@ export function App() {
       {isNarrow && <PaneTabs />}
       {isDropping && <DropTarget />}
       <Palette />
-      <SettingsDialog />
+      {isSetting && <SettingsDialog />}
       <ShortcutsDialog />
       <NamingDialog />
       <ConfirmDialog />
@@ -197,7 +202,7 @@ function Panes() {
 const sizeOf = (remembered: number | undefined, usual: string): string =>
   remembered === undefined ? usual : `${remembered}%`;
 
-const panes: Record<NarrowPane, () => ReactNode> = {
+const panes: Record<NarrowPane, ComponentType> = {
   library: LibraryPane,
   document: DocumentPane,
   chat: ChatPane,

@@ -10,6 +10,7 @@ import { shell } from "./shell/index.ts";
 import "./styles/tokens.css";
 import "./styles/base.css";
 import { AppProvider, createApp } from "./store/app.ts";
+import { fetchParts } from "./ui/later.tsx";
 import { TipProvider } from "./ui/Tip.tsx";
 
 const store = createApp(shell, location.hash === lensHash ? "lens" : "all");
@@ -24,3 +25,4 @@ createRoot(document.getElementById("root")!).render(
     </AppProvider>
   </StrictMode>,
 );
+fetchParts();

@@ -1,8 +1,5 @@
-import "katex/dist/katex.min.css";
 import { type ComponentProps, memo, useMemo } from "react";
 import ReactMarkdown, { type Components } from "react-markdown";
-import rehypeHighlight from "rehype-highlight";
-import rehypeKatex from "rehype-katex";
 import rehypeSanitize, { defaultSchema } from "rehype-sanitize";
 import remarkGfm from "remark-gfm";
 import remarkMath from "remark-math";
@@ -12,6 +9,7 @@ import { ScrollRegion } from "../../ui/ScrollRegion.tsx";
 import { splitBlocks } from "./blocks.ts";
 import styles from "./markdown.module.css";
 import { clearMarks, rehypeSentences } from "./sentenceMarks.ts";
+import { type Plugin, useSetters } from "./setters.ts";
 
 /** An answer is untrusted: what is not in the schema is dropped. Mathematics and highlighting are set
  * from text after that, by code of ours. */
@@ -25,15 +23,8 @@ const schema: typeof defaultSchema = {
   },
 };
 
-type Plugins = NonNullable<ComponentProps<typeof ReactMarkdown>["rehypePlugins"]>;
-
 const remarkPlugins = [remarkGfm, remarkMath];
-const rehypePlugins: Plugins = [
-  [rehypeSanitize, schema],
-  [rehypeKatex, { trust: false, strict: "ignore", maxExpand: 200, maxSize: 20 }],
-  [rehypeHighlight, { detect: false }],
-  rehypeSentences,
-];
+const sanitize: Plugin = [rehypeSanitize, schema];
 
 const isWebAddress = (url: string): boolean => /^https?:\/\//i.test(url);
 
@@ -75,6 +66,7 @@ interface MarkdownProps {
 
 /** A finished text. */
 export const Markdown = memo(function Markdown({ text, Marks }: MarkdownProps) {
+  const setters = useSetters(text);
   const all = useMemo(
     (): Components =>
       Marks === undefined
@@ -89,7 +81,7 @@ export const Markdown = memo(function Markdown({ text, Marks }: MarkdownProps) {
     <div className={styles.markdown}>
       <ReactMarkdown
         remarkPlugins={remarkPlugins}
-        rehypePlugins={rehypePlugins}
+        rehypePlugins={[sanitize, ...setters, rehypeSentences]}
         components={all}
         urlTransform={(url) => (isWebAddress(url) ? url : "")}
       >

@@ -1,11 +1,12 @@
 import { renderToStaticMarkup } from "react-dom/server";
-import { describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import type { Citation } from "../../../contract/answer.ts";
 import type { Shell } from "../../../contract/shell.ts";
 import { splitBlocks } from "../../../renderer/features/chat/blocks.ts";
 import { numberCitations } from "../../../renderer/features/chat/Citations.tsx";
 import { GrowingMarkdown, Markdown } from "../../../renderer/features/chat/Markdown.tsx";
 import { clearMarks, markSentences } from "../../../renderer/features/chat/sentenceMarks.ts";
+import { fetchSetters } from "../../../renderer/features/chat/setters.ts";
 import { AppProvider, createApp } from "../../../renderer/store/app.ts";
 
 /** A shell that reaches nothing: what is shown here asks for nothing. */
@@ -16,6 +17,8 @@ const nowhere: Shell = {
   addFiles: async () => ({ ok: false, error: { code: "not_allowed", message: "none" } }),
   onEvent: () => () => {},
 };
+
+beforeAll(fetchSetters);
 
 const Marks = ({ index }: { index: number }) => <sup>{index}</sup>;
 
