@@ -67,6 +67,7 @@ export const fuses = {
   enableNodeOptionsEnvironmentVariable: false,
   enableNodeCliInspectArguments: false,
   onlyLoadAppFromAsar: true,
+  grantFileProtocolExtraPrivileges: false,
 } as const;
 
 /** Electron's own distribution brings an app that runs others. */
