@@ -34,7 +34,7 @@ export const packageConfiguration = (input: PackageInput): Configuration => ({
   asarUnpack: ["native/**"],
   npmRebuild: false,
   nodeGypRebuild: false,
-  electronFuses: fuses,
+  electronFuses: hasLaterFuses(input.electronVersion) ? { ...fuses, ...laterFuses } : fuses,
   fileAssociations: documentTypes.map(({ name, mimeType, extensions }) => ({
     name,
     description: name,
@@ -60,15 +60,20 @@ export const packageConfiguration = (input: PackageInput): Configuration => ({
 });
 
 /** Electron's switches that are burnt into its program. */
-export const fuses = {
+const fuses = {
   // The host's children (parser, page painter, model probe) are this program, run as Node.
   runAsNode: true,
   enableCookieEncryption: true,
   enableNodeOptionsEnvironmentVariable: false,
   enableNodeCliInspectArguments: false,
   onlyLoadAppFromAsar: true,
-  grantFileProtocolExtraPrivileges: false,
 } as const;
+
+/** Electron has this one from 29 on. */
+const laterFuses = { grantFileProtocolExtraPrivileges: false } as const;
+
+const hasLaterFuses = (electronVersion: string): boolean =>
+  Number.parseInt(electronVersion, 10) >= 29;
 
 /** Electron's own distribution brings an app that runs others. */
 async function tidy({ appOutDir, packager }: AfterPackContext): Promise<void> {

@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { describe, expect, test } from "vitest";
+import { afterEach, describe, expect, test } from "vitest";
 import { unpackNpmTarball } from "../../build/npmTarball.js";
 import { nodeDir } from "../../host/models/cache.ts";
 import { openDatabase } from "../../host/store/database.ts";
@@ -40,6 +40,8 @@ describe("npm start", () => {
 
 describe("npm start without a command", () => {
   const place = usePlace();
+  const nothing = async () => {};
+  let stop = nothing;
   const withoutScreen = { DISPLAY: "", WAYLAND_DISPLAY: "" };
 
   /** Starts it in a process group of its own, which a terminal's Ctrl+C would reach. */
@@ -59,19 +61,21 @@ describe("npm start without a command", () => {
     child.stdout.setEncoding("utf8").on("data", (text) => (said.out += text));
     child.stderr.setEncoding("utf8").on("data", (text) => (said.err += text));
     const exited = once(child, "exit");
-    const interrupt = () => {
+    stop = async () => {
+      stop = nothing;
       process.kill(-child.pid!, "SIGINT");
-      return exited;
+      await exited;
     };
-    return { said, interrupt };
+    return said;
   }
+  afterEach(() => stop());
 
   test("opens the browser shell where there is no screen, and says why", async () => {
-    const { said, interrupt } = begin([], withoutScreen);
+    const said = begin([], withoutScreen);
     const url = await until(() => /Scholia is at (\S+)/.exec(said.out)?.[1], 60);
     expect(said.err).toContain("The window opens in a browser, for there is no screen here.");
-    expect((await fetch(url)).status).toBe(200);
-    await interrupt();
+    const reply = await fetch(url, { redirect: "manual" });
+    expect(reply.headers.get("set-cookie")).toContain("HttpOnly");
   });
 
   test("chats in the terminal about a document where there is no screen", async () => {
@@ -86,7 +90,7 @@ describe("npm start without a command", () => {
     await setUpDesktop();
     const screen = await openScreen();
     const file = await place.write("boathouse.txt", "The door code of the boathouse is 48213.");
-    const { said, interrupt } = begin([file], { DISPLAY: screen.display });
+    const said = begin([file], { DISPLAY: screen.display });
     await until(async () => {
       if (!existsSync(join(place.data, "scholia.db"))) return undefined;
       const { database } = await openDatabase(place.data);
@@ -95,7 +99,7 @@ describe("npm start without a command", () => {
       return names.some(({ name }) => name === "boathouse.txt") || undefined;
     }, 60);
     expect(said.out).toBe("");
-    await interrupt();
+    await stop();
     screen.process.kill();
   });
 });
