@@ -91,6 +91,8 @@ async function makeBare(dist: string): Promise<void> {
   const resources = join(dist, "resources");
   const program = carrier.project.replace("-desktop", "");
   await rename(join(dist, program), join(dist, "electron"));
+  for (const name of ["AppRun", ".DirIcon", "usr", `${program}.desktop`, `${program}.png`])
+    await rm(join(dist, name), { recursive: true, force: true });
   for (const name of await readdir(resources)) {
     if (name.startsWith("app")) await rm(join(resources, name), { recursive: true });
   }

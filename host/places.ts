@@ -22,4 +22,10 @@ export const unpackedFile = (path: string): string =>
 export const processFile = (path: string): string =>
   ownFile(isBundled ? `host/${basename(path, ".ts")}.cjs` : path);
 
+/** For a process that runs such a script: inside Electron the executable is Electron. */
+export const processEnvironment = (): NodeJS.ProcessEnv => ({
+  ...process.env,
+  ELECTRON_RUN_AS_NODE: "1",
+});
+
 export const packageFile: string = ownFile("package.json");

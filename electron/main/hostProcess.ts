@@ -65,11 +65,15 @@ export function startUtilityHost(options: DesktopHostOptions): DesktopHost {
   drain(child.stdout, keep);
   drain(child.stderr, keep);
 
+  // The host takes SIGTERM for the shell's business, so `child.kill()` would not end it.
+  const kill = () => {
+    if (child.pid !== undefined) process.kill(child.pid, "SIGKILL");
+  };
   const port: Port = {
     post: (message) => child.postMessage(message),
     onMessage: (listener) => void child.on("message", listener),
     onClose: () => {},
-    close: () => void child.kill(),
+    close: kill,
   };
   const client = connect(port);
   let closing = false;
@@ -101,7 +105,7 @@ export function startUtilityHost(options: DesktopHostOptions): DesktopHost {
     async close() {
       closing = true;
       port.post({ kind: "close" });
-      const timer = setTimeout(() => child.kill(), closeTimeoutMs);
+      const timer = setTimeout(kill, closeTimeoutMs);
       await exited;
       clearTimeout(timer);
     },

@@ -32,7 +32,7 @@ import { type DesktopHost, startNodeHost, startUtilityHost } from "./hostProcess
 import { setMenu } from "./menu.ts";
 import { isOwn, origin, outsideLink } from "./origin.ts";
 import { secureContents, secureSession, webPreferences } from "./security.ts";
-import { rememberedWindow, rememberWindow } from "./windowState.ts";
+import { rememberedTheme, rememberedWindow, rememberWindow } from "./windowState.ts";
 
 type Handlers = {
   [A in ShellAction]: (
@@ -77,7 +77,7 @@ function main(): void {
       app.quit();
     });
   });
-  void app.whenReady().then(async () => {
+  void app.whenReady().then(() => {
     secureSession(session.defaultSession);
     serveWindow(session.defaultSession, join(__dirname, "..", "renderer"));
     handleCalls(handlersOf(keeper));
@@ -86,8 +86,9 @@ function main(): void {
       () => sendCommand("document.open"),
       () => openWindow(),
     );
+    // The host and the window start side by side.
+    void applyTheme(keeper);
     opened.open(filesOf(process.argv, process.cwd()));
-    await applyTheme(keeper);
     openWindow();
   });
 }
@@ -269,9 +270,11 @@ function handlersOf(keeper: HostKeeper<DesktopHost>): Handlers {
   };
 }
 
+/** The last window's theme, until the host says which was set since, in a browser perhaps. */
 async function applyTheme(keeper: HostKeeper<DesktopHost>): Promise<void> {
+  nativeTheme.themeSource = rememberedTheme();
   const settings = await keeper.running().client.request("settings.get", {});
-  // Without the host the window still opens, and says what is wrong with it.
+  // Without the host the window itself says what is wrong.
   if (settings.ok) nativeTheme.themeSource = settings.value.theme;
 }
 

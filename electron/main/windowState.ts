@@ -1,11 +1,14 @@
-/** Where the window was: kept as a small file, and used only if it is still on a screen. */
+/** Where the window was and its theme: kept as a small file; the place is used only if it is still on a
+ * screen. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { app, type BrowserWindow, type Rectangle, screen } from "electron";
+import { app, type BrowserWindow, nativeTheme, type Rectangle, screen } from "electron";
+import { type Theme, themes } from "../../contract/settings.ts";
 
 interface WindowState {
   bounds: Rectangle;
   isMaximized: boolean;
+  theme: Theme;
 }
 
 const smallest = { width: 480, height: 360 };
@@ -18,11 +21,16 @@ export function rememberedWindow(): { options: Partial<Rectangle>; isMaximized: 
   return { options: state.bounds, isMaximized: state.isMaximized };
 }
 
+export function rememberedTheme(): Theme {
+  return readState()?.theme ?? "system";
+}
+
 export function rememberWindow(window: BrowserWindow): void {
   window.on("close", () => {
     const state: WindowState = {
       bounds: window.getNormalBounds(),
       isMaximized: window.isMaximized(),
+      theme: nativeTheme.themeSource,
     };
     try {
       writeFileSync(path(), JSON.stringify(state));
@@ -34,11 +42,15 @@ export function rememberWindow(window: BrowserWindow): void {
 
 function readState(): WindowState | null {
   try {
-    const { bounds, isMaximized } = JSON.parse(readFileSync(path(), "utf8")) as WindowState;
+    const { bounds, isMaximized, theme } = JSON.parse(readFileSync(path(), "utf8")) as WindowState;
     const numbers = [bounds.x, bounds.y, bounds.width, bounds.height];
     if (!numbers.every(Number.isInteger)) return null;
     if (bounds.width < smallest.width || bounds.height < smallest.height) return null;
-    return { bounds, isMaximized: isMaximized === true };
+    return {
+      bounds,
+      isMaximized: isMaximized === true,
+      theme: themes.includes(theme) ? theme : "system",
+    };
   } catch {
     return null;
   }

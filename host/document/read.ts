@@ -3,7 +3,7 @@ import { constants } from "node:fs";
 import { access, stat } from "node:fs/promises";
 import { basename } from "node:path";
 import type { Result } from "../../contract/errors.ts";
-import { processFile } from "../places.ts";
+import { processEnvironment, processFile } from "../places.ts";
 import { Document, type Failure, failure } from "./document.ts";
 import { defaultLimits, type ReadLimits } from "./parser.ts";
 import type { ReadMessage, ReadTask } from "./readProcess.ts";
@@ -89,8 +89,7 @@ function readInProcess(task: ReadTask, options: ReadOptions): Promise<Result<Doc
   const { promise, resolve } = Promise.withResolvers<Result<Document>>();
   const child = fork(processFile("host/document/readProcess.ts"), {
     execArgv: [`--max-old-space-size=${Math.ceil(task.limits.memoryBytes / 2 ** 20)}`],
-    // Inside Electron the executable is Electron.
-    env: { ...process.env, ELECTRON_RUN_AS_NODE: "1" },
+    env: processEnvironment(),
     serialization: "advanced",
     stdio: ["ignore", "ignore", "pipe", "ipc"],
   });

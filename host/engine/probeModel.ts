@@ -7,7 +7,7 @@ import { mkdir, readFile, realpath, rename, stat, writeFile } from "node:fs/prom
 import { basename, join } from "node:path";
 import { type ErrorValue, ScholiaError } from "../../contract/errors.ts";
 import { cacheDir, nativeVersion } from "../models/cache.ts";
-import { processFile } from "../places.ts";
+import { processEnvironment, processFile } from "../places.ts";
 import { addonPath, type ModelInfo } from "./addon.ts";
 
 export type ProbeReport = { model: ModelInfo } | { error: ErrorValue };
@@ -92,7 +92,11 @@ interface ChildEnd {
 
 function runChild(path: string, timeoutMs: number): Promise<ChildEnd> {
   const entry = processFile("host/engine/probeModelChild.ts");
-  const child = fork(entry, [path], { stdio: ["ignore", "ignore", "pipe", "ipc"], execArgv: [] });
+  const child = fork(entry, [path], {
+    env: processEnvironment(),
+    stdio: ["ignore", "ignore", "pipe", "ipc"],
+    execArgv: [],
+  });
   const end: ChildEnd = { report: null, code: null, signal: null, timedOut: false, lastLines: [] };
   // An unread pipe fills and blocks the child in the middle of a log line.
   child.stderr?.setEncoding("utf8").on("data", (text: string) => {

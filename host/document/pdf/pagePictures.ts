@@ -2,7 +2,7 @@
 import { type ChildProcess, fork } from "node:child_process";
 import type { PageImage } from "../../../contract/documents.ts";
 import { type Result, ScholiaError } from "../../../contract/errors.ts";
-import { processFile } from "../../places.ts";
+import { processEnvironment, processFile } from "../../places.ts";
 import { defaultLimits } from "../parser.ts";
 import type { PictureReply, PictureRequest, PictureTask } from "./pictureProcess.ts";
 
@@ -54,8 +54,7 @@ class Painter {
   constructor(file: { path: string; name: string }, onEnd: () => void) {
     this.name = file.name;
     this.child = fork(processFile("host/document/pdf/pictureProcess.ts"), {
-      // Inside Electron the executable is Electron.
-      env: { ...process.env, ELECTRON_RUN_AS_NODE: "1" },
+      env: processEnvironment(),
       serialization: "advanced",
       stdio: ["ignore", "ignore", "ignore", "ipc"],
     });
