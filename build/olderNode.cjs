@@ -34,6 +34,12 @@ Promise.withResolvers ??= () => {
   return made;
 };
 
+globalThis.DOMException ??= (() => {
+  const controller = new AbortController();
+  controller.abort();
+  return controller.signal.reason.constructor;
+})();
+
 AbortSignal.any ??= (signals) => {
   const controller = new AbortController();
   for (const signal of signals) {

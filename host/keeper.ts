@@ -26,7 +26,9 @@ export class HostKeeper<Kept extends KeptHost> {
   }
 
   get state(): HostState {
-    return this.last;
+    if (this.last.state !== "running" || this.current === null) return this.last;
+    // A process that has only just been asked for gets its number later.
+    return { state: "running", pid: this.current.pid };
   }
 
   /** The host that runs; a new one when there is none. */
