@@ -1,7 +1,7 @@
 // The host for a packaged app: its process and those that it starts, each a file of one folder.
 import { copyFile, mkdir } from "node:fs/promises";
 import { createRequire } from "node:module";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { makeFolder } from "./madeFolder.ts";
 import { bundleForNode, hashSources, ownPlace } from "./nodeBundle.ts";
 import { hostDist, root } from "./paths.ts";
@@ -17,6 +17,7 @@ const entries = {
 const firstElectron = 38;
 
 const pdfiumWasm = createRequire(import.meta.url).resolve("@embedpdf/pdfium/pdfium.wasm");
+const pdfiumLicense = join(dirname(pdfiumWasm), "..", "LICENSE.pdfium");
 
 /** Bundles the host for an Electron. What an older one than Scholia ships (in tests) lacks is put in. */
 export function setUpHostBundle(electronVersion: string): Promise<void> {
@@ -30,6 +31,7 @@ export function setUpHostBundle(electronVersion: string): Promise<void> {
     async fill(folder) {
       await mkdir(folder, { recursive: true });
       await copyFile(pdfiumWasm, join(folder, "pdfium.wasm"));
+      await copyFile(pdfiumLicense, join(folder, "LICENSE.pdfium"));
       if (isOlder) await copyFile(join(root, "build/olderNode.cjs"), join(folder, "olderNode.cjs"));
       await bundleForNode({
         entries,

@@ -35,6 +35,7 @@ export async function bundleForNode(bundle: NodeBundle): Promise<void> {
       target: "node16",
       minify: false,
       sourcemap: true,
+      license: { fileName: `LICENSES.${Object.keys(bundle.entries)[0]}.md` },
       rolldownOptions: {
         input: Object.fromEntries(sources),
         external: ["electron", /^node:/, ...builtinModules],

@@ -61,6 +61,7 @@ async function stageNative(): Promise<void> {
   await mkdir(release, { recursive: true });
   await cp(addonPath, join(release, "scholia.node"));
   await cp(join(nativeDir(), "lib"), join(release, "lib"), { recursive: true });
+  await cp(join(nativeDir(), "LICENSE"), join(native, "LICENSE.llama.cpp"));
   const sqlite = join(dirname(resolve("@photostructure/sqlite")), "..", "prebuilds");
   const prebuilt = join(`${process.platform}-${process.arch}`, "@photostructure+sqlite.glibc.node");
   await cp(join(sqlite, prebuilt), join(native, "sqlite.node"));

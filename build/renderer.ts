@@ -23,6 +23,7 @@ const viteConfig = (outDir: string): InlineConfig => ({
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     sourcemap: true,
+    license: { fileName: "LICENSES.window.md" },
     chunkSizeWarningLimit: 2500,
     rolldownOptions: {
       // "use client" in libraries means something to servers only.
