@@ -24,8 +24,10 @@ export function PreflightCard() {
   const isOpen = useApp((app) => app.document?.detail != null);
   const isKnown = useApp((app) => app.documents !== null && app.connection === "ready");
   const count = useApp((app) => app.countPreflight);
-  const isReading = item !== null && item.state !== "done" && item.state !== "failed";
-  const isWanted = isOpen && isKnown && !isReading && read === null;
+  const hasFailed = item?.state === "failed";
+  const isReading = item !== null && item.state !== "done" && !hasFailed;
+  // Why it failed is shown until a person asks for more.
+  const isWanted = isOpen && isKnown && !isReading && !hasFailed && read === null;
   const isCounted = preflight !== null;
 
   useEffect(() => {
@@ -41,7 +43,7 @@ export function PreflightCard() {
         <p className={styles.note}>{t("prefill.askMeanwhile")}</p>
       </section>
     );
-  if (item?.state === "failed" && item.error !== null && !isCounted)
+  if (hasFailed && item.error !== null && !isCounted)
     return (
       <ErrorNote error={item.error}>
         <Remedies error={item.error} />
