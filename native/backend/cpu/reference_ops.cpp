@@ -170,4 +170,32 @@ void merge_states(const float* m, const float* l, const float* o, int n_pieces,
   }
 }
 
+int sample_token(const float* logits, int n_vocab, float temperature, int top_k, float top_p,
+                 float min_p, double random) {
+  std::vector<int> ids(static_cast<size_t>(n_vocab));
+  for (int i = 0; i < n_vocab; ++i) ids[static_cast<size_t>(i)] = i;
+  std::stable_sort(ids.begin(), ids.end(), [&](int a, int b) { return logits[a] > logits[b]; });
+  if (temperature <= 0) return ids[0];
+  const double best = logits[ids[0]];
+  if (top_k > 0) ids.resize(std::min(ids.size(), static_cast<size_t>(top_k)));
+  const auto sum_at = [&](double t) {
+    double sum = 0;
+    for (const int id : ids) sum += std::exp((logits[id] - best) / t);
+    return sum;
+  };
+  // How many it takes, from the best on, to reach a share of the sum.
+  const auto n_for = [&](double share, double t) {
+    const double target = share * sum_at(t);
+    double sum = 0;
+    for (size_t n = 0; n < ids.size(); ++n) {
+      sum += std::exp((logits[ids[n]] - best) / t);
+      if (sum >= target) return n + 1;
+    }
+    return ids.size();
+  };
+  if (top_p < 1) ids.resize(n_for(top_p, 1));
+  while (min_p > 0 && ids.size() > 1 && logits[ids.back()] < best + std::log(min_p)) ids.pop_back();
+  return ids[n_for(random, temperature) - 1];
+}
+
 }  // namespace scholia::reference

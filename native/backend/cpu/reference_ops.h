@@ -48,4 +48,10 @@ std::vector<int> select_kv_blocks(const float* reduced, int n_blocks, int n_sele
 void merge_states(const float* m, const float* l, const float* o, int n_pieces,
                   int n_q_heads_per_kv, int head_dim, float* out, float* lse);
 
+// The next token: the best by logit (the lowest id among equals) for a temperature of 0; else of the
+// top_k best (0: all) the fewest whose probability reaches top_p, without those less probable than
+// min_p times the best, drawn at the temperature by random in [0, 1), the best first.
+int sample_token(const float* logits, int n_vocab, float temperature, int top_k, float top_p,
+                 float min_p, double random);
+
 }  // namespace scholia::reference
