@@ -3,6 +3,7 @@
 // Prints Markdown. KV at depth is random, since speed does not depend on what it says.
 //
 //   cuda_bench MODEL.gguf [--depths 64,32768] [--prefill 8192] [--chunk 4096] [--sweep] [--stages]
+//              [--trace] [--sample]
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -17,6 +18,9 @@
 #include <vector>
 
 #include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/cuda_handles.h"
+#include "backend/cuda/device_buffer.h"
+#include "backend/cuda/kernels/sampling.cuh"
 #include "engine/kv/f16.h"
 
 namespace scholia {
@@ -141,6 +145,48 @@ class Bench {
     }
   }
 
+  // What the trace of attention masses costs a step, with the host.
+  void trace(const std::vector<int>& depths) {
+    std::printf("\n| depth | reading | µs | traced µs | cost |\n|--:|---|--:|--:|--:|\n");
+    for (const int depth : depths) {
+      for (const Reading& reading : {kReadings[0], kReadings[1]}) {
+        if (reading.mode == Mode::kAbSparse && depth <= kBudget) continue;
+        const double plain = run(reading, depth), traced = run(reading, depth, true);
+        std::printf("| %d | %s | %.1f | %.1f | %.1f %% |\n", depth, reading.name, plain, traced,
+                    100 * (traced / plain - 1));
+        std::fflush(stdout);
+      }
+    }
+  }
+
+  // What drawing a token costs, one after another in a stream.
+  void sample() {
+    std::vector<float> logits(static_cast<size_t>(hp_.n_vocab));
+    std::normal_distribution<float> normal(0, 3);
+    std::mt19937 random(4);
+    for (float& x : logits) x = normal(random);
+    const std::pair<const char*, cuda::SamplingStep> settings[] = {
+        {"greedy", {}},
+        {"top-k 40, top-p 0.95, min-p 0.05", {0.5, 0.8F, 40, 0.95F, 0.05F}},
+        {"top-p 0.95", {0.5, 0.8F, 0, 0.95F, 0}}};
+    cuda::DeviceBuffer d_logits, d_step, d_token;
+    for (const auto& [buffer, n_bytes] :
+         {std::pair{&d_logits, logits.size() * sizeof(float)}, {&d_step, sizeof(cuda::SamplingStep)},
+          {&d_token, sizeof(int)}}) {
+      if (Status status = buffer->allocate(n_bytes, "sampling"); !status.ok()) {
+        stop(status.error().message);
+      }
+    }
+    cudaMemcpy(d_logits.as<void>(), logits.data(), d_logits.bytes(), cudaMemcpyHostToDevice);
+    std::printf("\n| sampling of %d | µs |\n|---|--:|\n", hp_.n_vocab);
+    for (const auto& [name, step] : settings) {
+      cudaMemcpy(d_step.as<void>(), &step, sizeof step, cudaMemcpyHostToDevice);
+      const cuda::SampleParams p{d_logits.as<float>(), hp_.n_vocab, d_step.as<cuda::SamplingStep>(),
+                                 d_token.as<int>()};
+      std::printf("| %s | %.1f |\n", name, time_draws(p));
+    }
+  }
+
   // Settings one by one, the whole step of the mixture.
   void sweep(int depth) {
     std::printf("\n| CTAs per SM | early | step µs dense at 64 | mixed at %d |\n|--:|---|--:|--:|\n",
@@ -180,6 +226,28 @@ class Bench {
   }
 
  private:
+  double time_draws(const cuda::SampleParams& p) {
+    constexpr int kDraws = 100;
+    const auto begin = take(cuda::make_event()), end = take(cuda::make_event());
+    cudaStream_t opened = nullptr;
+    cudaStreamCreateWithFlags(&opened, cudaStreamNonBlocking);
+    const cuda::Stream stream(opened);
+    std::vector<double> times;
+    for (int i = 0; i < kRepetitions; ++i) {
+      cudaEventRecord(begin.get(), stream.get());
+      for (int draw = 0; draw < kDraws; ++draw) {
+        if (cuda::launch_sample(p, false, stream.get()) != cudaSuccess) stop("sampling failed");
+      }
+      cudaEventRecord(end.get(), stream.get());
+      cudaEventSynchronize(end.get());
+      float ms = 0;
+      cudaEventElapsedTime(&ms, begin.get(), end.get());
+      times.push_back(double(ms) * 1000 / kDraws);
+    }
+    std::sort(times.begin(), times.end());
+    return times[times.size() / 2];
+  }
+
   void open(const CudaTuning& tuning) {
     backend_.reset();
     backend_ = take(open_cuda_backend(*model_, max_tokens_, chunk_, tuning));
@@ -197,7 +265,7 @@ class Bench {
   }
 
   // Decodes some tokens at a depth; µs per token with upload, logits and host. Median.
-  double run(const Reading& reading, int depth) {
+  double run(const Reading& reading, int depth, bool is_traced = false) {
     HeadProfile profile = HeadProfile::uniform(hp_.n_layers, hp_.n_kv_heads);
     for (size_t h = 0; h < profile.block_tokens.size(); ++h) {
       profile.block_tokens[h] =
@@ -208,6 +276,7 @@ class Bench {
       stop(status.error().message);
     }
     std::vector<double> times;
+    StepTrace step_trace;
     for (int i = 0; i < 20; ++i) {
       const int n = depth - 20 + i;
       const DecodePlan plan = make_decode_plan(profile, shape_, reading.mode, kBudget, n + 1);
@@ -217,6 +286,8 @@ class Bench {
       step.lineage = 1;
       step.plan = &plan;
       step.digest_layout = plan.reads_all ? nullptr : &*layout_;
+      step.trace = is_traced ? &step_trace : nullptr;
+      step.trace_mass = is_traced;
       const auto start = std::chrono::steady_clock::now();
       take(backend_->decode(step, *pages_));
       times.push_back(microseconds_since(start));
@@ -281,16 +352,18 @@ std::vector<int> numbers(const char* text) {
 }
 
 int run(int argc, char** argv) {
-  if (argc < 2) stop("usage: cuda_bench MODEL.gguf [--depths N,N] [--prefill N,N] [--chunk N] [--sweep] [--stages]");
+  if (argc < 2) stop("usage: cuda_bench MODEL.gguf [--depths N,N] [--prefill N,N] [--chunk N] [--sweep] [--stages] [--trace] [--sample]");
   std::vector<int> depths, lengths;
   int chunk = 4096;
   CudaTuning tuning;
-  bool sweeps = false, by_stages = false;
+  bool sweeps = false, by_stages = false, traces = false, samples = false;
   for (int i = 2; i < argc; ++i) {
     const std::string argument = argv[i];
     const bool has_value = i + 1 < argc;
     if (argument == "--sweep") sweeps = true;
     else if (argument == "--stages") by_stages = true;
+    else if (argument == "--trace") traces = true;
+    else if (argument == "--sample") samples = true;
     else if (argument == "--ctas" && has_value) tuning.ctas_per_sm = numbers(argv[++i]).at(0);
     else if (argument == "--depths" && has_value) depths = numbers(argv[++i]);
     else if (argument == "--prefill" && has_value) lengths = numbers(argv[++i]);
@@ -303,6 +376,8 @@ int run(int argc, char** argv) {
   }
   Bench bench(argv[1], chunk, longest + chunk, tuning);
   if (!depths.empty()) bench.decode(depths, by_stages);
+  if (traces) bench.trace(depths);
+  if (samples) bench.sample();
   if (sweeps) bench.sweep(depths.empty() ? 4096 : depths.back());
   if (!lengths.empty()) bench.prefill(lengths);
   return 0;
