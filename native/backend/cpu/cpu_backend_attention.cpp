@@ -46,11 +46,16 @@ CpuAttention::CpuAttention(const Hyperparameters& hp, int n_threads, int max_con
 }
 
 uint64_t CpuAttention::workspace_bytes() const {
+  const auto bytes_of = [](const auto&... arrays) {
+    return ((arrays.capacity() * sizeof(arrays[0])) + ...);
+  };
   uint64_t bytes = 0;
-  for (const auto& floats : prefill_workspace_) bytes += floats.size() * sizeof(float);
+  for (const auto& floats : prefill_workspace_) bytes += bytes_of(floats);
   for (const auto& head : heads_) {
-    bytes += (head->scores.size() + head->reduced.size() + head->o.size()) * sizeof(float);
+    bytes += bytes_of(head->scores, head->reduced, head->selected, head->scratch, head->runs,
+                      head->m, head->l, head->o, head->lse, head->page_mass, head->first_page);
   }
+  for (const HeadTrace& trace : traces_) bytes += bytes_of(trace.block_idx, trace.mass);
   return bytes;
 }
 

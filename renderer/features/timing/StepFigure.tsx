@@ -28,7 +28,7 @@ export function StepFigure() {
   const error = useApp((app) => app.stepsError);
   const measure = useApp((app) => app.measureSteps);
   return (
-    <figure className={styles.chart}>
+    <figure className={`${styles.chart} ${styles.stepFigure}`}>
       <figcaption>
         {t("timing.step")}
         <Button disabled={state === "measuring"} onClick={() => void measure()}>
@@ -65,7 +65,7 @@ function Step({ steps }: { steps: StepTimings }) {
       },
     );
   return (
-    <>
+    <div className={styles.step}>
       <Choice<Mode>
         label={t("timing.what")}
         value={mode}
@@ -82,7 +82,7 @@ function Step({ steps }: { steps: StepTimings }) {
         />
       </div>
       <StageTable stages={stages} steps={steps} />
-    </>
+    </div>
   );
 }
 
