@@ -90,7 +90,7 @@ describe("an answer", () => {
     await page.getByText("68 heads").waitFor();
     await expect.poll(() => coloursOf(page, "[role=application] canvas")).toBeGreaterThan(4);
     await page.getByLabel("What the colours show").selectOption("massKept");
-    await page.getByText("100 %").waitFor();
+    await page.getByText("100 %", { exact: true }).first().waitFor();
     await page.getByLabel("What the colours show").selectOption("blocksRead");
     await expect.poll(() => coloursOf(page, "[role=application] canvas")).toBeGreaterThan(2);
     await page.getByLabel("What the colours show").selectOption("budgetShare");
