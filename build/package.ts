@@ -5,6 +5,7 @@ import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { build, Platform } from "electron-builder";
 import { nativeDir } from "../host/models/cache.ts";
+import { withLock } from "../host/models/lock.ts";
 import { setUpElectronApp } from "./electronApp.ts";
 import { bringElectron } from "./electronDist.ts";
 import { setUpHostBundle } from "./hostBundle.ts";
@@ -39,12 +40,13 @@ export async function packageApp(electron: string, options: PackageOptions): Pro
       program = path;
     },
   });
-  await step("Packaging the desktop app", async () => {
+  const pack = async () => {
     await stageNative();
     await stageFiles();
     const targets = Platform.current().createTarget(options.installers ? null : "dir");
     await build({ projectDir: root, targets, config, publish: "never" });
-  });
+  };
+  await step("Packaging the desktop app", () => withLock(join(appDist, "package.lock"), pack));
   return program;
 }
 

@@ -125,4 +125,12 @@ describe("the utility process", () => {
     await post({ kind: "request", id: 1, route: "host.hello", input: {} });
     await until(async () => ((await heard()).length > 0 ? true : undefined), 20);
   });
+
+  test("that hangs is ended when the app is closed", async () => {
+    const reply = await desktop.window.evaluate(() => window.scholia.call("shell.state", {}));
+    const { pid } = (reply as { value: { host: { pid: number } } }).value.host;
+    process.kill(pid, "SIGSTOP");
+    await desktop.close();
+    expect(() => process.kill(pid, 0)).toThrow("ESRCH");
+  });
 });
