@@ -13,7 +13,7 @@ import { version } from "./nodeBundle.ts";
 import { packageConfiguration } from "./packageConfiguration.ts";
 import { addonPath, appDist, releaseDir, root } from "./paths.ts";
 import { setUpRenderer } from "./renderer.ts";
-import { fail, SetupError, step } from "./report.js";
+import { fail, SetupError, say, step } from "./report.js";
 import { setUp } from "./setUp.ts";
 
 export interface PackageOptions {
@@ -86,8 +86,19 @@ async function packageHere(installers: boolean): Promise<void> {
   if (electron === undefined) {
     throw new SetupError("Electron could not be fetched: check the network and start again.");
   }
+  await needShippedElectron(electron, installers);
   const program = await packageApp(electron, { folder: releaseDir, installers });
   process.stdout.write(`${program}\n`);
+}
+
+/** What others install is made of the Electron that the project names. */
+async function needShippedElectron(electron: string, installers: boolean): Promise<void> {
+  const { devDependencies } = JSON.parse(await readFile(join(root, "package.json"), "utf8"));
+  const here = await versionOf(dirname(electron));
+  if (here === devDependencies.electron) return;
+  const what = `Electron ${here} is here, and Scholia ships ${devDependencies.electron}`;
+  if (installers) throw new SetupError(`${what}: fetch that one for installers.`);
+  say(`${what}: this package is for trying only.`);
 }
 
 if (process.argv[1] === import.meta.filename)
