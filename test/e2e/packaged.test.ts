@@ -1,11 +1,13 @@
 // The app as it is shipped, but for the age of its Electron: the window, the host in a utility process, the
 // addon and the host's own children, all out of the package.
-import { readFile, readlink } from "node:fs/promises";
+import { readdir, readFile, readlink } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import { FuseV1Options, getCurrentFuseWire } from "@electron/fuses";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { setUpElectron } from "../../build/electronDist.ts";
+import { setUpHostBundle } from "../../build/hostBundle.ts";
 import { packageApp } from "../../build/package.ts";
+import { hostDist, root } from "../../build/paths.ts";
 import { startHost } from "../../host/process.ts";
 import { type PackagedApp, startPackaged } from "./packagedApp.ts";
 import { pdfOf, textWith, usePlace } from "./scholia.ts";
@@ -75,5 +77,26 @@ describe("the packaged app", () => {
     const libraries = [...new Set(files)].map((file) => relative(dirname(program), file));
     expect(libraries.length).toBeGreaterThanOrEqual(6);
     for (const file of libraries) expect(file).toMatch(/^resources\/app\.asar\.unpacked\/native\//);
+  });
+
+  test("has a host that runs without additions on the Node of the Electron that ships", async () => {
+    const { devDependencies } = JSON.parse(await readFile(join(root, "package.json"), "utf8"));
+    await setUpHostBundle(devDependencies.electron);
+    expect(await readdir(hostDist)).not.toContain("olderNode.cjs");
+    const host = startHost({
+      dataDir: join(place.folder, "other"),
+      entry: join(hostDist, "main.cjs"),
+    });
+    const path = await place.write("two.pdf", pdfOf(["The first page.", "The second page."]));
+    const added = await host.client.request("documents.add", { path });
+    if (!added.ok) throw new Error(added.error.message);
+    const documentId = added.value.id;
+    const opened = await host.client.open("document.open", { documentId }).result();
+    expect(opened).toMatchObject({ ok: true, value: { pages: [{}, { status: "text" }] } });
+    const page = { documentId, page: 2, width: 300 };
+    expect(await host.client.request("document.picture", page)).toMatchObject({ ok: true });
+    const heads = await host.client.request("heads.list", { model: "smollm2-135m" });
+    expect(heads).toMatchObject({ ok: true, value: { profile: "smollm2-135m" } });
+    await host.close();
   });
 });
