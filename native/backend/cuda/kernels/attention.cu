@@ -8,7 +8,7 @@
 #include "backend/cuda/kernels/attention/page_list.cuh"
 #include "backend/cuda/kernels/attention/score.cuh"
 #include "backend/cuda/kernels/attention/select.cuh"
-#include "backend/cuda/kernels/attention/team.cuh"
+#include "backend/cuda/kernels/attention/shared.cuh"
 #include "backend/cuda/kernels/launch.cuh"
 
 namespace scholia::cuda {

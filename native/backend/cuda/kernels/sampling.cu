@@ -1,14 +1,11 @@
 #include "backend/cuda/kernels/sampling.cuh"
 
-#include <cooperative_groups.h>
-
-#include "backend/cuda/kernels/attention/team.cuh"
 #include "backend/cuda/kernels/launch.cuh"
+#include "backend/cuda/kernels/team.cuh"
 
 namespace scholia::cuda {
 namespace {
 
-using attention::Team;
 using Weight = unsigned long long;
 
 constexpr int kThreads = 512;

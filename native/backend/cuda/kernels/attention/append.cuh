@@ -1,7 +1,7 @@
 // Queries are rotated, the new token's K and V appended.
 #pragma once
 
-#include "backend/cuda/kernels/attention/team.cuh"
+#include "backend/cuda/kernels/attention/shared.cuh"
 #include "backend/cuda/kernels/launch.cuh"
 #include "backend/cuda/kernels/rotary.cuh"
 

@@ -1,7 +1,7 @@
 // Attention to the pages of a list.
 #pragma once
 
-#include "backend/cuda/kernels/attention/team.cuh"
+#include "backend/cuda/kernels/attention/shared.cuh"
 #include "backend/cuda/kernels/mma.cuh"
 
 namespace scholia::cuda::attention {

@@ -2,7 +2,8 @@
 #pragma once
 
 #include "backend/cuda/kernels/attention/page_list.cuh"
-#include "backend/cuda/kernels/attention/team.cuh"
+#include "backend/cuda/kernels/attention/shared.cuh"
+#include "backend/cuda/kernels/team.cuh"
 
 namespace scholia::cuda::attention {
 

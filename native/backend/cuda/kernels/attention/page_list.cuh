@@ -1,7 +1,7 @@
 // Which pages a head reads, and which CTA of its team reads which.
 #pragma once
 
-#include "backend/cuda/kernels/attention/team.cuh"
+#include "backend/cuda/kernels/attention/shared.cuh"
 
 namespace scholia::cuda::attention {
 

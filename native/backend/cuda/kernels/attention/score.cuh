@@ -1,7 +1,7 @@
 // Scores of kv_blocks from their digests.
 #pragma once
 
-#include "backend/cuda/kernels/attention/team.cuh"
+#include "backend/cuda/kernels/attention/shared.cuh"
 #include "backend/cuda/kernels/mma.cuh"
 
 namespace scholia::cuda::attention {

@@ -2,8 +2,9 @@
 #pragma once
 
 #include "backend/cuda/kernels/attention/page_list.cuh"
-#include "backend/cuda/kernels/attention/team.cuh"
+#include "backend/cuda/kernels/attention/shared.cuh"
 #include "backend/cuda/kernels/launch.cuh"
+#include "backend/cuda/kernels/team.cuh"
 
 namespace scholia::cuda::attention {
 
