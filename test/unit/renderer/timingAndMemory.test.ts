@@ -1,8 +1,10 @@
 import { describe, expect, test } from "vitest";
+import type { MemorySample } from "../../../contract/memory.ts";
 import type { StageTime } from "../../../contract/timing.ts";
 import { rateCurve } from "../../../renderer/draw/chart.ts";
 import { drawStepBars, floorSeconds, stepColumns } from "../../../renderer/draw/stepBars.ts";
 import { SvgSurface } from "../../../renderer/draw/surface.ts";
+import { stackOf } from "../../../renderer/features/memory/MemoryTimeline.tsx";
 import { needAt } from "../../../renderer/features/memory/need.ts";
 
 const stages: StageTime[] = [
@@ -68,4 +70,22 @@ test("what a model needs grows with the context by its keys, values and digests"
   };
   expect(needAt(estimate, 10)).toMatchObject({ bytes: 145, kvBytes: 40, digestBytes: 5 });
   expect(needAt({ ...estimate, workspaceBytes: 7 }, 0).bytes).toBe(107);
+});
+
+test("the memory timeline stacks all that the engine holds, kept reads too", () => {
+  const sample = (seconds: number, kvBytes: number): MemorySample => ({
+    at: new Date(1000 * seconds).toISOString(),
+    weightsBytes: 100,
+    kvBytes,
+    kvKeptBytes: 20,
+    digestBytes: 5,
+    workspaceBytes: 10,
+    freeBytes: 1e9,
+    doing: "prefill",
+  });
+  const { areas, most, seconds } = stackOf([sample(0, 0), sample(2, 65)], 50, 200);
+  expect({ most, seconds, parts: areas.length }).toEqual({ most: 200, seconds: 2, parts: 5 });
+  // The topmost outline ends at the full height, where all parts stand on one another.
+  const tops = areas.map(({ outline }) => Math.min(...outline.map(({ y }) => y)));
+  expect(Math.min(...tops)).toBe(0);
 });
