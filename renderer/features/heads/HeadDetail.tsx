@@ -194,7 +194,8 @@ function BudgetCurves({
     colour: blockColour(size),
     points: budgetTokens.map((budget, index) => ({ x: budget, y: errors[block]?.[index] ?? 0 })),
   }));
-  const axes = { x: { label: t("heads.budget") }, y: { label: "" } };
+  const most = Math.max(...budgetTokens);
+  const axes = { x: { label: t("heads.budget"), most }, y: { label: "" } };
   const draw = (surface: Surface) =>
     drawChart(surface, series, axes, width, chartHeight, { ink: inkSoft, hairline });
   const words = series
