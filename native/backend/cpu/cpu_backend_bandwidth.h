@@ -3,7 +3,7 @@
 
 namespace scholia {
 
-// Bytes per second, the best of a few passes over more than a cache holds. Takes about 0.2 s.
+// Bytes per second, the best of a few passes over more than a cache holds. Takes about 0.3 s.
 double read_bandwidth(int n_threads);
 
 }  // namespace scholia
