@@ -5,6 +5,7 @@ import { z } from "zod";
 import { type Answer, answerSchema } from "../../contract/answer.ts";
 import { benchRowSchema } from "../../contract/bench.ts";
 import type { CalibrationReport, HeadTable } from "../../contract/heads.ts";
+import type { QualityReport } from "../../contract/quality.ts";
 import type { CheckLine, ModelLine } from "../../contract/routes.ts";
 import { parseHeadProfile } from "../../host/models/headProfile.ts";
 import { small, textWith, usePlace } from "./scholia.ts";
@@ -127,6 +128,44 @@ describe("scholia calibrate", () => {
     expect(code).toBe(1);
     expect(err).toMatch(/short\.txt has fewer than 2048 tokens and is left out/);
     expect(err).toMatch(/error \(invalid_argument\): No text is long enough/);
+  });
+});
+
+describe("scholia quality", () => {
+  test("a budget that covers the context reads as dense reading does, in figures and in answers", async () => {
+    const text = await place.write("held-out.txt", textWith([], 1200, 77));
+    const report = (await place.json([
+      "quality",
+      ...small.slice(1),
+      ...["--texts", text, "--context", "1024", "--budget", "1024", "--tail", "16"],
+      ...["--tasks", "single_1,frequent_words", "--samples", "1"],
+    ])) as QualityReport;
+    expect(report.modes).toEqual([
+      "uniform 32",
+      "uniform 16",
+      "profile",
+      "profile, same bytes",
+      "profile, shuffled 1",
+    ]);
+    const whole = ["uniform 32", "uniform 16"];
+    for (const row of report.divergence)
+      if (whole.includes(row.mode)) expect(row, row.text).toMatchObject({ kl: 0, sameTopToken: 1 });
+    const answers = (mode: string) =>
+      report.tasks.filter((row) => row.mode === mode).map(({ text, score }) => [text, score]);
+    expect(answers("dense")).toHaveLength(2);
+    for (const mode of whole) expect(answers(mode)).toEqual(answers("dense"));
+    expect(answers("dense")[0]![1]).toBe(1);
+    // Digests are read beside the whole text.
+    for (const row of report.tasks)
+      if (whole.includes(row.mode))
+        expect(row.bytesPerToken).toBeGreaterThan(row.denseBytesPerToken);
+  });
+
+  test("refuses a text that is too short for its tail", async () => {
+    const text = await place.write("short.txt", "Too short.");
+    const { code, err } = await place.run(["quality", ...small.slice(1), "--texts", text]);
+    expect(code).toBe(1);
+    expect(err).toContain("short.txt has fewer than 512 tokens");
   });
 });
 
