@@ -15,8 +15,25 @@ export function branchTo(tree: readonly Turn[], turnId: string | null): Turn[] {
 }
 
 /** Turns that follow the same one, this one included, in the order of asking. */
-export const siblingsOf = (tree: readonly Turn[], turn: Turn): Turn[] =>
-  tree.filter(({ parentId }) => parentId === turn.parentId);
+export const siblingsOf = (tree: readonly Turn[], turn: Turn): readonly Turn[] =>
+  familiesOf(tree).get(turn.parentId) ?? [];
+
+const families = new WeakMap<readonly Turn[], Map<string | null, Turn[]>>();
+
+/** Turns by the one that they follow. Every turn on the screen asks for its own at each change of the
+ * window's state, so they are sorted once for each tree. */
+function familiesOf(tree: readonly Turn[]): Map<string | null, Turn[]> {
+  const known = families.get(tree);
+  if (known !== undefined) return known;
+  const sorted = new Map<string | null, Turn[]>();
+  for (const turn of tree) {
+    const family = sorted.get(turn.parentId);
+    if (family === undefined) sorted.set(turn.parentId, [turn]);
+    else family.push(turn);
+  }
+  families.set(tree, sorted);
+  return sorted;
+}
 
 /** Another answer to the same question in the other mode, the last one. */
 export const counterpartOf = (tree: readonly Turn[], turn: Turn): Turn | null =>

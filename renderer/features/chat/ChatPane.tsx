@@ -111,7 +111,16 @@ function Turns() {
   const [shown, setShown] = useState(turnsAtOnce);
   const list = useRef<HTMLElement>(null);
   const follows = useRef(true);
+  const belowTop = useRef<number | null>(null);
 
+  // Earlier turns come in above the view, which stays where it is.
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the height is another when more are shown
+  useLayoutEffect(() => {
+    const node = list.current;
+    if (node !== null && belowTop.current !== null)
+      node.scrollTop = node.scrollHeight - belowTop.current;
+    belowTop.current = null;
+  }, [shown]);
   // The view follows the text only where the reader is at its end.
   useLayoutEffect(() => {
     const node = list.current;
@@ -133,7 +142,9 @@ function Turns() {
       label={t("chat.turns")}
       onScroll={({ currentTarget: { scrollTop, scrollHeight, clientHeight } }) => {
         follows.current = scrollHeight - scrollTop - clientHeight < nearEnd;
-        if (scrollTop < nearEnd && shown < finished.length) setShown(shown + turnsAtOnce);
+        if (scrollTop >= nearEnd || shown >= finished.length) return;
+        belowTop.current = scrollHeight - scrollTop;
+        setShown(shown + turnsAtOnce);
       }}
     >
       {finished.slice(-shown).map((turn) => (

@@ -1,0 +1,128 @@
+// The main thread's work while an answer streams, per frame and at worst, and what moves on the screen.
+import { realDocumentPath } from "../../fixtures/realDocuments.ts";
+import { addDocument, ask, median, quantile, round, type Served } from "./serve.ts";
+
+/** What is open beside the chat, the page and the read map: one lens at a time. */
+const lenses = { heads: "1", memory: "2", timing: "3" } as const;
+const question = "Explain all that these pages say, step by step and at length.";
+
+export async function measureStreaming(served: Served, repetitions: number) {
+  const { page } = served;
+  await addDocument(page, realDocumentPath("bzip2.pdf"));
+  await page.getByLabel("Pages", { exact: true }).fill("4-9");
+  await page.getByRole("button", { name: "Count these pages" }).click();
+  await page.getByRole("button", { name: /^Read [\d,]+ tokens$/ }).click();
+  await page.getByText(/· pages 4–9 read/).waitFor();
+  const rows = [];
+  for (const [lens, key] of Object.entries(lenses)) {
+    await page.keyboard.press(`Control+Shift+${key}`);
+    if (lens === "heads") await pinHead(served);
+    for (let i = 0; i < repetitions; i++) rows.push({ lens, ...(await measureAnswer(served)) });
+  }
+  return rows;
+}
+
+/** With its live metric, and one head's strip, history and curve. */
+async function pinHead({ page }: Served): Promise<void> {
+  await page.getByLabel("What the colours show").selectOption("bytesRead");
+  await page.locator("[role=application]").focus();
+  await page.keyboard.press("ArrowRight");
+  await page.keyboard.press("Enter");
+}
+
+/** In a chat of its own: the context holds a few long answers. */
+async function measureAnswer(served: Served) {
+  const { page } = served;
+  await page.keyboard.press("Control+n");
+  await markWriting(served);
+  const events = await traced(served, () => ask(page, question));
+  const layoutShift = await page.evaluate(() => (globalThis as unknown as Marked).layoutShift);
+  return { ...workIn(events), layoutShift };
+}
+
+interface Marked {
+  layoutShift: number;
+}
+
+/** Puts marks into the trace where the answer's text begins and ends, and adds up what moves between. */
+const markWriting = ({ page }: Served): Promise<void> =>
+  page.evaluate(() => {
+    const marked = Object.assign(globalThis, { layoutShift: 0 });
+    let isWriting = false;
+    const shifts = new PerformanceObserver((list) => {
+      if (!isWriting) return;
+      for (const entry of list.getEntries())
+        marked.layoutShift += (entry as unknown as { value: number }).value;
+    });
+    shifts.observe({ entryTypes: ["layout-shift"] });
+    const observer = new MutationObserver(() => {
+      const isNow = document.querySelector("[aria-busy=true] [class*=growing]") !== null;
+      if (isNow === isWriting) return;
+      isWriting = isNow;
+      performance.mark(isNow ? "writing" : "written");
+      if (isNow) return;
+      observer.disconnect();
+      shifts.disconnect();
+    });
+    observer.observe(document.body, { subtree: true, childList: true });
+  });
+
+interface TraceEvent {
+  name: string;
+  cat: string;
+  pid: number;
+  tid: number;
+  /** Microseconds. */
+  ts: number;
+  dur?: number;
+}
+
+async function traced({ devtools }: Served, action: () => Promise<unknown>): Promise<TraceEvent[]> {
+  const events: TraceEvent[] = [];
+  const take = ({ value }: { value: object[] }) => void events.push(...(value as TraceEvent[]));
+  devtools.on("Tracing.dataCollected", take);
+  await devtools.send("Tracing.start", {
+    transferMode: "ReportEvents",
+    traceConfig: {
+      includedCategories: [
+        "devtools.timeline",
+        "disabled-by-default-devtools.timeline",
+        "devtools.timeline.frame",
+        "blink.user_timing",
+      ],
+    },
+  });
+  await action();
+  const complete = new Promise((resolve) => devtools.once("Tracing.tracingComplete", resolve));
+  await devtools.send("Tracing.end");
+  await complete;
+  devtools.off("Tracing.dataCollected", take);
+  return events;
+}
+
+/** Tasks of the window's main thread while the text grew, shared out to the frames they ran in. */
+function workIn(events: TraceEvent[]) {
+  const mark = (name: string) =>
+    events.find((event) => event.name === name && event.cat.includes("blink.user_timing"))!;
+  const [begin, end] = [mark("writing"), mark("written")];
+  const own = events.filter(
+    ({ pid, tid, ts }) => pid === begin.pid && tid === begin.tid && ts >= begin.ts && ts <= end.ts,
+  );
+  const frames = own.filter(({ name }) => name === "BeginMainThreadFrame").map(({ ts }) => ts);
+  const tasks = own.filter(({ name, dur }) => name === "RunTask" && dur !== undefined);
+  const work = frames.map(() => 0);
+  for (const { ts, dur } of tasks) {
+    const frame = frames.findLastIndex((start) => start <= ts);
+    if (frame >= 0) work[frame]! += dur! / 1000;
+  }
+  const seconds = (end.ts - begin.ts) / 1e6;
+  const long = tasks.map(({ dur }) => dur! / 1000);
+  return {
+    seconds: round(seconds),
+    frames: frames.length,
+    framesPerSecond: round(frames.length / seconds),
+    workMsPerFrame: { median: round(median(work)), p95: round(quantile(work, 0.95)) },
+    longestTaskMs: round(Math.max(...long)),
+    tasksOver50Ms: long.filter((ms) => ms > 50).length,
+  };
+}
