@@ -14,7 +14,8 @@ interface DialogProps {
   isBare?: boolean;
 }
 
-/** A modal dialog: the element of the platform, which keeps the focus inside and closes on Escape. */
+/** A modal dialog: the element of the platform, which keeps the focus inside and closes on Escape. The focus
+ * goes to the control inside that is marked `data-first`, else to the dialog as a whole. */
 export function Dialog({ title, onClose, children, size = "small", isBare = false }: DialogProps) {
   const dialog = useRef<HTMLDialogElement>(null);
   const titleId = useId();
@@ -23,6 +24,8 @@ export function Dialog({ title, onClose, children, size = "small", isBare = fals
     const before = document.activeElement;
     const shown = dialog.current;
     shown?.showModal();
+    // Left to itself the focus goes to the button that closes, whose tip then takes the first Escape.
+    (shown?.querySelector<HTMLElement>("[data-first]") ?? shown)?.focus();
     return () => {
       // Shown once more it would throw where it is open already.
       shown?.close();
@@ -33,6 +36,7 @@ export function Dialog({ title, onClose, children, size = "small", isBare = fals
     // biome-ignore lint/a11y/useKeyWithClickEvents: Escape does what a click beside the dialog does
     <dialog
       ref={dialog}
+      tabIndex={-1}
       className={[styles.dialog, styles[size], isBare ? styles.bare : ""].join(" ")}
       aria-labelledby={titleId}
       onCancel={(event) => {

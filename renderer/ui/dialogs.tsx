@@ -57,7 +57,7 @@ function NameForm({ naming: { kind, id, name } }: { naming: Naming }) {
         }}
       >
         <input
-          autoFocus
+          data-first
           className={styles.textField}
           aria-label={t("naming.name")}
           value={typed}

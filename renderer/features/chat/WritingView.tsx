@@ -15,7 +15,11 @@ export function WritingView({ writing }: { writing: Writing }) {
   const stop = useApp((app) => app.stopAnswer);
   const { question, text, tokens, progress, notices, stopping } = writing;
   return (
-    <article className={styles.turn} aria-label={question} aria-busy="true">
+    <article
+      className={[styles.turn, styles.writing].join(" ")}
+      aria-label={question}
+      aria-busy="true"
+    >
       <header className={styles.question}>
         <h3>{question}</h3>
       </header>

@@ -40,7 +40,7 @@ function PaletteList({ onDone }: { onDone(): void }) {
   return (
     <Command label={t("palette.title")} className={styles.palette} loop>
       <Command.Input
-        autoFocus
+        data-first
         value={query}
         onValueChange={setQuery}
         placeholder={t("palette.placeholder")}
