@@ -1,7 +1,8 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import { type Answer, answerSchema } from "../../contract/answer.ts";
 import { openLibrary } from "../../host/store/library.ts";
-import { pdfOf, small, textWith, usePlace } from "./scholia.ts";
+import { pdfOf, textWith } from "./madeUpDocuments.ts";
+import { small, usePlace } from "./scholia.ts";
 
 const place = usePlace();
 const saying = "Never sail on a Friday in March.";

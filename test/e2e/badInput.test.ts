@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { modelsDir } from "../../host/models/cache.ts";
 import { writePdf } from "../fixtures/documents/pdfWriter.ts";
-import { pdfOf, small, textWith, until, usePlace } from "./scholia.ts";
+import { pdfOf, textWith } from "./madeUpDocuments.ts";
+import { small, until, usePlace } from "./scholia.ts";
 
 const place = usePlace();
 const model = join(modelsDir(), "smollm2-135m.gguf");

@@ -3,7 +3,8 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { answerSchema } from "../../contract/answer.ts";
 import type { Chat } from "../../contract/chats.ts";
 import { openLibrary } from "../../host/store/library.ts";
-import { entry, small, textWith, until, usePlace } from "./scholia.ts";
+import { textWith } from "./madeUpDocuments.ts";
+import { entry, small, until, usePlace } from "./scholia.ts";
 
 const place = usePlace();
 let file: string;

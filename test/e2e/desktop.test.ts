@@ -3,7 +3,8 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import type { DesktopBridge, PortMessage } from "../../contract/shell.ts";
 import { type Desktop, setUpDesktop, startDesktop } from "./desktop.ts";
-import { pdfOf, textWith, until, usePlace } from "./scholia.ts";
+import { pdfOf, textWith } from "./madeUpDocuments.ts";
+import { until, usePlace } from "./scholia.ts";
 
 vi.setConfig({ testTimeout: 200_000 });
 

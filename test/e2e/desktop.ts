@@ -7,6 +7,7 @@ import { setUpElectronApp } from "../../build/electronApp.ts";
 import { setUpElectron } from "../../build/electronDist.ts";
 import { electronAppDist, root } from "../../build/paths.ts";
 import { setUpRenderer } from "../../build/renderer.ts";
+import { startRefusingProxy } from "./refusingProxy.ts";
 
 export interface Desktop {
   app: ElectronApplication;
@@ -16,6 +17,7 @@ export interface Desktop {
   again(args: string[]): Promise<number | null>;
   /** Everything the main process and the host wrote. */
   log(): string;
+  /** @throws Error when a page asked anything of the network */
   close(): Promise<void>;
 }
 
@@ -37,12 +39,14 @@ export async function setUpDesktop(): Promise<void> {
 
 export async function startDesktop(options: DesktopOptions): Promise<Desktop> {
   const screen = await openScreen();
+  const proxy = await startRefusingProxy();
   let output = "";
   const executablePath = await setUpElectron();
   const args = [
     // Only the system's sandbox is off, for root can't have it; the pages' settings are the app's.
     "--no-sandbox",
     "--disable-gpu",
+    `--proxy-server=${proxy.server}`,
     `--user-data-dir=${options.profile}`,
     join(electronAppDist, "main.cjs"),
   ];
@@ -75,6 +79,9 @@ export async function startDesktop(options: DesktopOptions): Promise<Desktop> {
     async close() {
       await app.close();
       screen.process.kill();
+      await proxy.close();
+      const asked = proxy.taken();
+      if (asked.length > 0) throw new Error(`asked of the network: ${asked.join(", ")}`);
     },
   };
 }

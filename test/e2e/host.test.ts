@@ -7,7 +7,8 @@ import type { MemorySample } from "../../contract/memory.ts";
 import type { QueueItem } from "../../contract/queue.ts";
 import { isTerminal, type RunFrame } from "../../contract/stream.ts";
 import { type HostProcess, startHost } from "../../host/process.ts";
-import { pdfOf, textWith, until, usePlace } from "./scholia.ts";
+import { pdfOf, textWith } from "./madeUpDocuments.ts";
+import { until, usePlace } from "./scholia.ts";
 
 vi.setConfig({ testTimeout: 400_000 });
 

@@ -9,8 +9,9 @@ import { setUpHostBundle } from "../../build/hostBundle.ts";
 import { packageApp } from "../../build/package.ts";
 import { hostDist, root } from "../../build/paths.ts";
 import { startHost } from "../../host/process.ts";
+import { pdfOf, textWith } from "./madeUpDocuments.ts";
 import { type PackagedApp, startPackaged } from "./packagedApp.ts";
-import { pdfOf, textWith, usePlace } from "./scholia.ts";
+import { usePlace } from "./scholia.ts";
 
 vi.setConfig({ testTimeout: 120_000 });
 

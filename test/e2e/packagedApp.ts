@@ -5,11 +5,13 @@ import { once } from "node:events";
 import type { Page } from "playwright-core";
 import { attach, attachable } from "./attach.ts";
 import { openScreen } from "./desktop.ts";
+import { startRefusingProxy } from "./refusingProxy.ts";
 
 export interface PackagedApp {
   window: Page;
   process: ChildProcess;
-  /** Quits as closing the last window does. */
+  /** Quits as closing the last window does.
+   * @throws Error when it asked anything of the network */
   close(): Promise<void>;
 }
 
@@ -24,8 +26,15 @@ export interface PackagedOptions {
 
 export async function startPackaged(options: PackagedOptions): Promise<PackagedApp> {
   const screen = await openScreen();
-  // Only the system's sandbox is off, for root can't have it.
-  const flags = ["--no-sandbox", "--disable-gpu", attachable, `--user-data-dir=${options.profile}`];
+  const proxy = await startRefusingProxy();
+  const flags = [
+    // Only the system's sandbox is off, for root can't have it.
+    "--no-sandbox",
+    "--disable-gpu",
+    attachable,
+    `--proxy-server=${proxy.server}`,
+    `--user-data-dir=${options.profile}`,
+  ];
   const app = spawn(options.program, [...flags, ...options.files], {
     stdio: ["ignore", "pipe", "pipe"],
     env: { ...process.env, DISPLAY: screen.display, SCHOLIA_DATA: options.data },
@@ -42,6 +51,9 @@ export async function startPackaged(options: PackagedOptions): Promise<PackagedA
       await exited;
       await browser.close();
       screen.process.kill();
+      await proxy.close();
+      const asked = proxy.taken();
+      if (asked.length > 0) throw new Error(`asked of the network: ${asked.join(", ")}`);
     },
   };
 }

@@ -5,7 +5,8 @@ import { beforeAll, describe, expect, test } from "vitest";
 import type { DocumentEntry } from "../../contract/documents.ts";
 import type { ReadReport } from "../../contract/routes.ts";
 import { openLibrary } from "../../host/store/library.ts";
-import { hostOf, small, textWith, until, usePlace } from "./scholia.ts";
+import { textWith } from "./madeUpDocuments.ts";
+import { hostOf, small, until, usePlace } from "./scholia.ts";
 
 const place = usePlace();
 let long: string;

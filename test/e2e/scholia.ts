@@ -5,8 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, vi } from "vitest";
-import { madeUpText, plant } from "../../host/tokens/madeUpText.ts";
-import { type PdfPage, writePdf } from "../fixtures/documents/pdfWriter.ts";
+import { guardNetwork } from "./network.ts";
 
 // Each run starts processes and opens a model; other work may share the machine.
 vi.setConfig({ testTimeout: 300_000 });
@@ -45,8 +44,9 @@ export interface Place {
   runFiles(): Promise<string[]>;
 }
 
-/** A place of its own for all tests of a file. */
+/** A place of its own for all tests of a file, from which nothing leaves the machine. */
 export function usePlace(): Place {
+  guardNetwork();
   const place = { data: "", folder: "" };
   beforeAll(async () => {
     place.folder = await mkdtemp(join(tmpdir(), "scholia-e2e-"));
@@ -122,16 +122,4 @@ export async function until<Value>(
     if (Date.now() > deadline) throw new Error(`nothing came within ${seconds} s`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
-}
-
-/** Made-up prose with sentences planted at even depths. */
-export function textWith(sentences: string[], words: number, seed = 1): string {
-  return plant(madeUpText(words, seed), sentences).text;
-}
-
-/** A PDF of these texts, one a page. */
-export function pdfOf(texts: string[]): Buffer {
-  return writePdf(
-    texts.map((text): PdfPage => ({ lines: text.replace(/\s+/g, " ").match(/.{1,80}(?:\s|$)/g)! })),
-  );
 }

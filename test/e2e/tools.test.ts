@@ -8,7 +8,8 @@ import type { CalibrationReport, HeadTable } from "../../contract/heads.ts";
 import type { QualityReport } from "../../contract/quality.ts";
 import type { CheckLine, ModelLine } from "../../contract/routes.ts";
 import { parseHeadProfile } from "../../host/models/headProfile.ts";
-import { small, textWith, usePlace } from "./scholia.ts";
+import { textWith } from "./madeUpDocuments.ts";
+import { small, usePlace } from "./scholia.ts";
 
 const place = usePlace();
 
