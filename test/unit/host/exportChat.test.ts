@@ -3,7 +3,8 @@ import { encodeMessage } from "../../../contract/codec.ts";
 import { encodeTrace } from "../../../contract/trace.ts";
 import { exportChat } from "../../../host/answer/exportChat.ts";
 import { decodeReadMap, ReadMapCollector } from "../../../host/answer/readMap.ts";
-import { answerOf, dataFolder } from "../store/folder.ts";
+import { answerOf } from "../store/answerOf.ts";
+import { dataFolder } from "../store/folder.ts";
 
 const folder = dataFolder();
 

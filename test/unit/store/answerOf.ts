@@ -38,6 +38,7 @@ export function answerOf(text: string, change: Partial<Answer> = {}): Answer {
     memory: {
       weightsBytes: 1,
       kvBytes: 1,
+      kvKeptBytes: 1,
       kvPoolBytes: 1,
       digestBytes: 1,
       workspaceBytes: 1,

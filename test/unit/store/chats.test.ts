@@ -2,7 +2,8 @@ import { spawn } from "node:child_process";
 import { describe, expect, test } from "vitest";
 import type { Chats, NewTurn } from "../../../host/store/chats.ts";
 import { thisHost } from "../../../host/store/hostName.ts";
-import { answerOf, dataFolder, documentId } from "./folder.ts";
+import { answerOf, documentId } from "./answerOf.ts";
+import { dataFolder } from "./folder.ts";
 
 const folder = dataFolder();
 

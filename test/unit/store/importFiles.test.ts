@@ -2,7 +2,8 @@ import { mkdir, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { storeDir } from "../../../host/store/reads.ts";
-import { answerOf, dataFolder, documentId } from "./folder.ts";
+import { answerOf, documentId } from "./answerOf.ts";
+import { dataFolder } from "./folder.ts";
 
 const folder = dataFolder();
 
