@@ -10,5 +10,7 @@ export default defineConfig({
     fileParallelism: false,
     testTimeout: 60_000,
     hookTimeout: 300_000,
+    // A busy machine takes its time to show what is waited for.
+    expect: { poll: { timeout: 15_000 } },
   },
 });

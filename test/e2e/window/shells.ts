@@ -146,7 +146,7 @@ export function useDesktopShell(): WindowShell & { desktop(): Desktop } {
     page: () => desktop.window,
     async another() {
       const opened = desktop.app.waitForEvent("window");
-      await callShell(desktop.window, "window.open");
+      await callShell(desktop.window, "window.open", { shows: "all" });
       return ready(await opened);
     },
     async add(path) {

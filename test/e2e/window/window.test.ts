@@ -1,121 +1,176 @@
-// The window in a real browser, from the first document to the answer after a crash.
+// Every screen of the window for eyes, screen readers and the keyboard alone, in Chromium on the real engine.
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import type { Page } from "playwright-core";
-import { beforeAll, describe, expect, test, vi } from "vitest";
-import { hostOf, pdfOf, textWith } from "../scholia.ts";
-import { addFiles, coloursOf, seriousFindings, useWindow } from "./browser.ts";
+import { describe, expect, test, vi } from "vitest";
+import { pdfOf, textWith } from "../madeUpDocuments.ts";
+import { walkByTab } from "./keyboard.ts";
+import { writeLongChat } from "./longChat.ts";
+import { coloursOf, seriousFindings } from "./looks.ts";
+import { useBrowserShell } from "./shells.ts";
 
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 300_000 });
 
-const window = useWindow();
-const code = "The door code of Ida's boathouse is 48213.";
-const question = "What is the door code of Ida's boathouse?";
-let page: Page;
+const shell = useBrowserShell();
+const page = () => shell.page();
+const chat = () => page().getByRole("region", { name: "Chat", exact: true });
+const library = () => page().getByRole("navigation", { name: "Library" });
+const dialog = () => page().getByRole("dialog");
+const certificate = () => chat().getByText(/tokens · pages/);
+const press = async (...keys: string[]) => {
+  for (const key of keys) await page().keyboard.press(key);
+};
 
-beforeAll(async () => {
-  page = await window.open();
-});
+/** axe-core in both themes; the dark one differs in its colours only. */
+async function expectAccessible(on: Page = page()) {
+  const inTheme = (name: string) =>
+    on.evaluate((name) => {
+      document.documentElement.dataset.theme = name;
+    }, name);
+  await inTheme("dark");
+  expect(await seriousFindings(on, ["color-contrast"]), "dark").toEqual([]);
+  await inTheme("light");
+  expect(await seriousFindings(on), "light").toEqual([]);
+}
 
-const chat = () => page.getByRole("region", { name: "Chat", exact: true });
-const certificate = () =>
-  chat()
-    .getByText(/\d of \d+ tokens · pages/)
-    .or(chat().getByText(/tokens · pages/));
-
-async function setLongestAnswer(tokens: number) {
-  await page.keyboard.press("Control+,");
-  await page.getByLabel("Longest answer").fill(`${tokens}`);
-  await page.keyboard.press("Tab");
-  await page.keyboard.press("Escape");
+async function addPdf(name: string, texts: string[]) {
+  const path = join(shell.place.folder, name);
+  await writeFile(path, pdfOf(texts));
+  await shell.add(path);
 }
 
 describe("a document", () => {
-  test("is added, opened and shown as it looks, with its words over it", async () => {
-    await page.getByRole("heading", { name: "Ask a whole document" }).waitFor();
-    const texts = [1, 2, 3].map((seed) => textWith(seed === 2 ? [code] : [], 150, seed));
-    await addFiles(page, [{ name: "boathouse.pdf", content: pdfOf(texts) }]);
-    const first = page.getByRole("region", { name: "Page 1", exact: true });
-    await first.locator("img").waitFor();
-    expect(
-      await first.locator("img").evaluate((image: HTMLImageElement) => image.naturalWidth),
-    ).toBeGreaterThan(400);
-    expect((await first.innerText()).length).toBeGreaterThan(300);
+  test("is asked for by an empty library", async () => {
+    await page().getByRole("heading", { name: "Ask a whole document" }).waitFor();
+    await expectAccessible();
+  });
+
+  test("is counted before it is read", async () => {
+    const code = "The door code of Ida's boathouse is 48213.";
+    await addPdf(
+      "boathouse.pdf",
+      [1, 2, 3].map((seed) => textWith(seed === 2 ? [code] : [], 150, seed)),
+    );
+    await page().getByText("Ready to read").waitFor();
+    await page().getByText("All 3 pages have text").waitFor();
+    await page().getByRole("region", { name: "Page 1", exact: true }).locator("img").waitFor();
+    await expectAccessible();
   });
 
   test("is searched, and what is found is marked on its page", async () => {
-    await page.keyboard.press("Control+f");
-    await page.keyboard.type("door code");
-    await page.getByText("1 of 1", { exact: true }).waitFor();
-    await page
+    await press("Control+f");
+    await page().keyboard.type("door code");
+    await page().getByText("1 of 1", { exact: true }).waitFor();
+    await page()
       .getByRole("region", { name: "Page 2", exact: true })
       .locator("[class*=foundNow]")
       .first()
       .waitFor();
-    await page.keyboard.press("Escape");
-    await page.getByLabel("Find in the document").locator("input").waitFor({ state: "detached" });
+    await expectAccessible();
+    await press("Escape");
+    await page().getByLabel("Find in the document").locator("input").waitFor({ state: "detached" });
   });
 
-  test("is counted before it is read, then read", async () => {
-    await setLongestAnswer(48);
-    await page.getByText("Ready to read").waitFor();
-    await page.getByText("All 3 pages have text").waitFor();
-    await page.getByRole("button", { name: /^Read [\d,]+ tokens$/ }).click();
-    await page.getByText(/3 pages · read/).waitFor();
+  test("that is not one is refused in a message", async () => {
+    const path = join(shell.place.folder, "empty.pdf");
+    await writeFile(path, "");
+    await shell.add(path);
+    await page()
+      .getByText(/empty\.pdf is empty/)
+      .waitFor();
+    await expectAccessible();
+    await page().getByRole("region", { name: "Messages" }).getByRole("button").last().click();
+  });
+
+  test("is shown while it is being read", async () => {
+    await addPdf(
+      "long.pdf",
+      Array.from({ length: 12 }, (_, seed) => textWith([], 250, seed + 10)),
+    );
+    await page()
+      .getByRole("button", { name: /^Read [\d,]+ tokens$/ })
+      .click();
+    await library().getByRole("button", { name: "Pause reading" }).click();
+    await library()
+      .getByText(/^Paused/)
+      .waitFor();
+    await expectAccessible();
+    await library()
+      .getByRole("button", { name: /^Stop reading/ })
+      .click();
+    await library().getByText("boathouse.pdf").first().click();
   });
 });
 
 describe("an answer", () => {
-  test("streams, ends with its certificate, and cites what it rests on", async () => {
-    await page.locator("#composer").fill(question);
-    await page.keyboard.press("Enter");
+  test("is shown with its passages and numbers", async () => {
+    await page()
+      .getByRole("button", { name: /^Read [\d,]+ tokens$/ })
+      .click();
+    await page()
+      .getByText(/3 pages · read/)
+      .waitFor();
+    await page().locator("#composer").fill("What is the door code of Ida's boathouse?");
+    await press("Enter");
     await certificate().waitFor();
-    expect(await certificate().innerText()).toMatch(
-      /^([\d,]+) of \1 tokens · pages 1–3 of 3 · AB-Sparse 2,048$/,
-    );
-    expect(await chat().locator("article [data-sentence]").count()).toBeGreaterThan(0);
-  });
-
-  test("leads from a citation to the marked passage on its page", async () => {
+    await certificate().click();
+    await chat()
+      .getByText(/^Rests on/)
+      .click();
+    await expectAccessible();
+    await certificate().click();
     const cite = chat()
       .getByRole("button", { name: /^Citation 1, page/ })
       .first();
     await cite.focus();
-    await page.locator("[data-radix-popper-content-wrapper] blockquote").waitFor();
-    await cite.click();
-    await page.locator("[class*=cited]").first().waitFor();
+    await page().locator("[data-radix-popper-content-wrapper] blockquote").waitFor();
+    await expectAccessible();
+    await press("Escape");
   });
 
   test("is drawn in the maps", async () => {
-    expect(await coloursOf(page, "[role=slider] canvas")).toBeGreaterThan(3);
-    await page.keyboard.press("Control+Shift+1");
-    await page.getByText("68 heads").waitFor();
-    await expect.poll(() => coloursOf(page, "[role=application] canvas")).toBeGreaterThan(4);
-    await page.getByLabel("What the colours show").selectOption("massKept");
-    await page.getByText("100 %", { exact: true }).first().waitFor();
-    await page.getByLabel("What the colours show").selectOption("blocksRead");
-    await expect.poll(() => coloursOf(page, "[role=application] canvas")).toBeGreaterThan(2);
-    await page.getByLabel("What the colours show").selectOption("budgetShare");
-    await page.getByLabel("Compared with").selectOption("uniform");
-    await expect.poll(() => coloursOf(page, "[role=application] canvas")).toBeGreaterThan(4);
-    await page.getByLabel("Compared with").selectOption("none");
-    await page.locator("[role=application]").focus();
-    await page.keyboard.press("ArrowRight");
-    await page.keyboard.press("Enter");
-    await page.getByRole("complementary", { name: /^Layer \d+ · KV head \d+$/ }).waitFor();
-    await page.keyboard.press("t");
-    expect(await page.getByRole("region", { name: "As a table" }).locator("tbody tr").count()).toBe(
-      90,
-    );
-    await page.keyboard.press("Control+Shift+2");
-    await page.getByRole("img", { name: /^Memory: .*Weights/i }).waitFor();
-    await page.getByRole("button", { name: "What if …" }).click();
-    const context = page.getByRole("slider", { name: "Context" });
-    await context.press("Home");
-    await page.getByText("1,024 tokens").waitFor();
-    await page.getByText(/that there are$/).waitFor();
-    await page.keyboard.press("Control+Shift+3");
-    await page.getByRole("img", { name: /^Writing: tokens per second/ }).waitFor();
-    await page.getByRole("button", { name: "Measure", exact: true }).click();
-    await page.getByRole("row", { name: /^Whole step/ }).waitFor();
+    expect(await coloursOf(page(), "[role=slider] canvas")).toBeGreaterThan(3);
+    await press("Control+Shift+1");
+    await page().getByText("68 heads").waitFor();
+    const heads = "[role=application] canvas";
+    const shown = page().getByLabel("What the colours show");
+    await expect.poll(() => coloursOf(page(), heads)).toBeGreaterThan(4);
+    await expectAccessible();
+    await shown.selectOption("massKept");
+    const lens = page().getByRole("region", { name: "Lens" });
+    await lens.getByText("100 %").first().waitFor();
+    await shown.selectOption("blocksRead");
+    await expect.poll(() => coloursOf(page(), heads)).toBeGreaterThan(2);
+    await shown.selectOption("budgetShare");
+    await page().getByLabel("Compared with").selectOption("uniform");
+    await expect.poll(() => coloursOf(page(), heads)).toBeGreaterThan(4);
+    await expectAccessible();
+    await page().getByLabel("Compared with").selectOption("none");
+    await press("Control+Shift+2");
+    await page()
+      .getByRole("img", { name: /^Memory: .*Weights/i })
+      .waitFor();
+    await expectAccessible();
+    await page().getByRole("button", { name: "What if …" }).click();
+    await page().getByRole("slider", { name: "Context" }).press("Home");
+    await page().getByText("1,024 tokens").waitFor();
+    await page()
+      .getByText(/that there are$/)
+      .waitFor();
+    await expectAccessible();
+    await page().getByRole("button", { name: "As a table" }).click();
+    await expectAccessible();
+    await press("Control+Shift+3");
+    await page()
+      .getByRole("img", { name: /^Writing: tokens per second/ })
+      .waitFor();
+    await page().getByRole("button", { name: "Measure", exact: true }).click();
+    await page()
+      .getByRole("row", { name: /^Whole step/ })
+      .waitFor();
+    await expectAccessible();
+    await press("Control+Shift+4");
+    await expectAccessible();
   });
 
   test("is given again densely, and both are compared", async () => {
@@ -125,102 +180,231 @@ describe("an answer", () => {
       .waitFor();
     await chat().getByText("2 of 2").waitFor();
     await chat().getByRole("button", { name: "Compare both" }).click();
-    await page.getByRole("region", { name: "AB-Sparse 2,048" }).waitFor();
-    await page.getByRole("region", { name: "Dense" }).waitFor();
+    await page().getByRole("region", { name: "AB-Sparse 2,048" }).waitFor();
+    await page().getByRole("region", { name: "Dense" }).waitFor();
+    await expectAccessible();
+    await page().getByRole("button", { name: "Fill the window" }).click();
+    await expectAccessible();
+    await page().getByRole("button", { name: "Back to the drawer" }).click();
+  });
+});
+
+describe("dialogs and menus", () => {
+  test("of the settings", async () => {
+    await press("Control+,");
+    for (const tab of await dialog().getByRole("tab").all()) {
+      await tab.click();
+      await expectAccessible();
+    }
+    await press("Escape");
   });
 
-  test("is stopped, and what was written is kept", async () => {
-    await setLongestAnswer(4000);
-    const second = await window.open();
-    await second.getByRole("article").last().waitFor();
-    await page.locator("#composer").fill("Tell all that the document says.");
-    await page.keyboard.press("Enter");
-    await second.getByRole("article", { name: "Tell all that the document says." }).waitFor();
-    await page.keyboard.press("Escape");
-    await chat().getByText("You stopped this answer. The text so far is kept.").waitFor();
-    await second.getByText("You stopped this answer. The text so far is kept.").waitFor();
-    await second.context().close();
-    await setLongestAnswer(48);
+  test.each([
+    ["Control+k", "Search"],
+    ["Control+/", "Keyboard shortcuts"],
+  ])("on %s", async (keys) => {
+    await press(keys);
+    await dialog().waitFor();
+    await expectAccessible();
+    await press("Escape");
+    await dialog().waitFor({ state: "detached" });
   });
 
-  test("is there after a reload", async () => {
-    await page.reload();
-    await chat().getByText("You stopped this answer. The text so far is kept.").waitFor();
-    await page.getByText(/3 pages · read/).waitFor();
+  test.each(["Rename", "Remove from the library"])("of a document: %s", async (item) => {
+    await library()
+      .getByRole("button", { name: /^More about “boathouse/ })
+      .click();
+    await expectAccessible();
+    await page().getByRole("menuitem", { name: item }).click();
+    await dialog().waitFor();
+    await expectAccessible();
+    await press("Escape");
+  });
+
+  test("of the chat: mode and context", async () => {
+    await chat()
+      .getByRole("button", { name: /^AB-Sparse/ })
+      .click();
+    await expectAccessible();
+    await press("Escape");
+    await chat()
+      .getByRole("button", { name: /^The model's context/ })
+      .click();
+    await expectAccessible();
+    await press("Escape");
+  });
+});
+
+describe("the keyboard alone", () => {
+  test("reaches every control, and its focus is seen", async () => {
+    await press("Control+Shift+1");
+    const walk = await walkByTab(page());
+    expect(walk.missed).toEqual([]);
+    expect(walk.unseen).toEqual([]);
+    expect(walk.reached.length).toBeGreaterThan(30);
+  });
+
+  test("has the shortcuts that people know", async () => {
+    const asked = page().waitForEvent("filechooser");
+    await press("Control+o");
+    await (await asked).setFiles([]);
+    await press("Control+b");
+    await library().waitFor({ state: "detached" });
+    await press("Control+b");
+    await library().waitFor();
+    await press("Control+Shift+V");
+    await page().getByRole("region", { name: "Lens" }).waitFor({ state: "detached" });
+    await press("Control+Shift+V");
+    await page().getByRole("region", { name: "Lens" }).waitFor();
+    await press("Control+,");
+    await dialog().getByRole("tab", { name: "Answers" }).waitFor();
+    await press("Escape", "Control+/");
+    await dialog().getByText("Keyboard shortcuts").waitFor();
+    await press("Escape", "Control+n");
+    await chat().getByRole("button", { name: "New chat" }).first().waitFor();
+    expect(await chat().getByRole("article").count()).toBe(0);
+    await press("Shift+Escape");
+    expect(await focused()).toBe("composer");
+  });
+
+  test("finds commands, documents and chats in the palette", async () => {
+    await press("Control+k");
+    await page()
+      .getByPlaceholder(/^A command/)
+      .waitFor();
+    await page().keyboard.type("light and dark");
+    await page().getByRole("option", { name: "Change between light and dark" }).waitFor();
+    await press("Enter");
+    await expect
+      .poll(() => page().evaluate(() => document.documentElement.dataset.theme))
+      .toBe("dark");
+    await press("Control+k");
+    await page().keyboard.type("door code");
+    await page()
+      .getByRole("option", { name: /door code/ })
+      .first()
+      .waitFor();
+    await press("Enter");
+    await certificate().first().waitFor();
+  });
+
+  test("moves in the maps by the arrows", async () => {
+    await page().locator("[role=application]").focus();
+    await press("ArrowRight", "Enter");
+    const head = page().getByRole("complementary", { name: /^Layer \d+ · KV head \d+$/ });
+    const pinned = await head.getAttribute("aria-label");
+    await press("ArrowRight");
+    await expect.poll(() => head.getAttribute("aria-label")).not.toBe(pinned);
+    await press("t");
+    expect(
+      await page().getByRole("region", { name: "As a table" }).locator("tbody tr").count(),
+    ).toBe(90);
+    await expectAccessible();
+    await page().getByRole("button", { name: "As a table" }).click();
+    const strip = page().getByRole("slider", { name: /^Read map/ });
+    await strip.focus();
+    await press("ArrowDown");
+    await expect.poll(() => strip.getAttribute("aria-valuenow")).toBe("2");
+    await press("ArrowUp");
+    await expect.poll(() => strip.getAttribute("aria-valuenow")).toBe("1");
+  });
+
+  test("changes tabs and the width of panes by the arrows", async () => {
+    await page().getByRole("tab", { name: "Heads" }).focus();
+    await press("ArrowRight");
+    await page().getByRole("tab", { name: "Memory", selected: true }).waitFor();
+    const splitter = page().getByRole("separator").first();
+    const width = () => library().evaluate((pane) => pane.getBoundingClientRect().width);
+    const before = await width();
+    await splitter.focus();
+    await press("ArrowRight");
+    await expect.poll(width).toBeGreaterThan(before);
+    await press("ArrowLeft");
+  });
+
+  test("opens menus, renames, edits questions and goes to citations", async () => {
+    await library()
+      .getByRole("button", { name: /^More about “boathouse/ })
+      .focus();
+    await press("Enter");
+    await page().getByRole("menuitem", { name: "Rename" }).waitFor();
+    await press("Enter");
+    await dialog().waitFor();
+    await press("Control+a");
+    await page().keyboard.type("The boathouse");
+    await press("Enter");
+    await page().getByRole("heading", { name: "The boathouse" }).waitFor();
+    await chat().getByRole("button", { name: "Edit the question" }).first().focus();
+    await press("Enter");
+    expect(await page().evaluate(() => document.activeElement?.tagName)).toBe("TEXTAREA");
+    await press("Escape");
+    await chat().getByRole("button", { name: "Edit the question" }).first().waitFor();
+    await chat()
+      .getByRole("button", { name: /^Citation 1, page/ })
+      .first()
+      .focus();
+    await press("Enter");
+    await page().locator("[class*=cited]").first().waitFor();
+  });
+
+  test("changes its own shortcuts", async () => {
+    await press("Control+/");
+    await dialog().getByRole("button", { name: "Change shortcuts" }).focus();
+    await press("Enter");
+    await dialog()
+      .getByRole("button", { name: /^Ctrl\s*B/ })
+      .first()
+      .focus();
+    await press("Enter", "Control+Shift+L");
+    await press("Escape", "Control+Shift+L");
+    await library().waitFor({ state: "detached" });
+    await press("Control+Shift+L");
+    await library().waitFor();
+  });
+
+  const focused = () => page().evaluate(() => document.activeElement?.id);
+});
+
+describe("a chat of many turns", () => {
+  test("shows its end first; earlier turns come in above, and the view stays", async () => {
+    await writeLongChat(shell.place.data, join(shell.place.folder, "boathouse.pdf"), 50);
+    await page().reload();
+    const turns = chat().getByRole("article");
+    await expect.poll(() => turns.count()).toBe(20);
+    const list = page().getByRole("region", { name: "Questions and answers" });
+    const first = turns.first();
+    const top = turns.filter({ hasText: await first.getByRole("heading").innerText() });
+    await list.evaluate((node) => node.scrollTo({ top: 0 }));
+    await expect.poll(() => turns.count()).toBe(40);
+    const fromTop = () =>
+      top.evaluate((turn) => {
+        const { top } = turn.getBoundingClientRect();
+        return Math.abs(top - turn.parentElement!.getBoundingClientRect().top);
+      });
+    await expect.poll(fromTop).toBeLessThan(60);
+    await list.evaluate((node) => node.scrollTo({ top: 0 }));
+    await expect.poll(() => turns.count()).toBe(50);
   });
 });
 
 describe("the window", () => {
-  test("outlives its host, says so, and goes on", async () => {
-    process.kill(await hostOf(window.server()), "SIGKILL");
-    const banner = page.getByRole("alert").or(page.getByRole("region", { name: "Messages" }));
-    await banner.getByText(/ended/).first().waitFor();
-    // A host that lived long is started again without being asked.
-    const again = page.getByRole("button", { name: "Start again" }).first();
-    await again.click({ timeout: 3000 }).catch(() => {});
-    await expect.poll(() => page.locator("#composer").isEnabled(), { timeout: 30_000 }).toBe(true);
-    const another = "Whose boathouse is it?";
-    await page.locator("#composer").fill(another);
-    await page.keyboard.press("Enter");
-    await page
-      .getByRole("article", { name: another })
-      .getByText(/pages 1–3 of 3/)
-      .waitFor();
-  });
-
-  test("has its commands in a palette, and shortcuts", async () => {
-    await page.keyboard.press("Control+k");
-    await page.getByPlaceholder(/^A command/).focus();
-    await page.keyboard.type("light and dark");
-    await page.getByRole("option", { name: "Change between light and dark" }).click();
-    await expect
-      .poll(() => page.evaluate(() => document.documentElement.dataset.theme))
-      .toBe("dark");
-    await page.keyboard.press("Control+b");
-    await page.getByRole("navigation", { name: "Library" }).waitFor({ state: "detached" });
-    await page.keyboard.press("Control+b");
-    await page.getByRole("navigation", { name: "Library" }).waitFor();
-  });
-
-  test.each(["dark", "light"])("axe-core finds nothing serious in the %s theme", async (theme) => {
-    await page.evaluate((name) => {
-      document.documentElement.dataset.theme = name;
-    }, theme);
-    const findings: string[] = [];
-    const look = async (screen: string) => {
-      for (const finding of await seriousFindings(page)) findings.push(`${screen}: ${finding}`);
-    };
-    for (const key of ["1", "2", "3", "4"]) {
-      await page.keyboard.press(`Control+Shift+${key}`);
-      await look(`lens ${key}`);
-    }
-    await page.keyboard.press("Control+,");
-    for (const tab of await page.getByRole("dialog").getByRole("tab").all()) {
-      await tab.click();
-      await look(`settings, ${await tab.innerText()}`);
-    }
-    await page.keyboard.press("Escape");
-    await page.keyboard.press("Control+k");
-    await look("palette");
-    await page.keyboard.press("Escape");
-    expect(findings).toEqual([]);
+  test("is as it was after a reload", async () => {
+    await page().getByRole("heading", { name: "The boathouse" }).waitFor();
+    await certificate().first().waitFor();
   });
 
   test("shows one pane at a time when it is narrow", async () => {
-    await page.setViewportSize({ width: 480, height: 800 });
-    const tabs = page.getByRole("navigation", { name: "Panes" });
-    await tabs.getByRole("button", { name: "Library" }).click();
-    await page.getByRole("navigation", { name: "Library" }).waitFor();
-    await tabs.getByRole("button", { name: "Chat" }).click();
-    await chat().waitFor();
-    expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(
-      480,
-    );
+    await page().setViewportSize({ width: 480, height: 800 });
+    const tabs = page().getByRole("navigation", { name: "Panes" });
+    for (const name of ["Library", "Document", "Chat", "Lens"]) {
+      await tabs.getByRole("button", { name }).click();
+      await expectAccessible();
+      const width = await page().evaluate(() => document.documentElement.scrollWidth);
+      expect(width).toBeLessThanOrEqual(480);
+    }
   });
 
   test("complained of nothing, and asked nothing of any other place", () => {
-    // The host was killed on purpose.
-    const others = window.complaints.filter((text) => !/ERR_CONNECTION|WebSocket|net::/.test(text));
-    expect(others).toEqual([]);
+    expect(shell.complaints).toEqual([]);
   });
 });
