@@ -1,4 +1,4 @@
-// What the window costs beside an engine on one thread: `npm run window:bench`. Chromium shows it, served by
+// What the window costs beside an engine on one thread: `npm run bench:window`. Chromium shows it, served by
 // `scholia serve`; a document of Debian's is read by the small model, the fastest writer and so the hardest
 // to keep up with.
 import { mkdtemp, rm } from "node:fs/promises";

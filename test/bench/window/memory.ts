@@ -1,6 +1,7 @@
 // What the window's process holds: after hundreds of answers, and with a manual of thousands of pages.
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import type { Page } from "playwright-core";
 import { pdfOf, textWith } from "../../e2e/madeUpDocuments.ts";
 import { realDocumentPath } from "../../fixtures/realDocuments.ts";
 import { addDocument, ask, round, type Served } from "./serve.ts";
@@ -33,7 +34,7 @@ async function setLongestAnswer({ page }: Served, tokens: number): Promise<void>
   await page.keyboard.press("Escape");
 }
 
-/** Opened, and gone through from its first page to its last. */
+/** Opened, and gone through from its first page to its last, twice: what only grows would show. */
 export async function measureLongDocument(served: Served) {
   const { page } = served;
   const before = await memoryOf(served);
@@ -44,15 +45,29 @@ export async function measureLongDocument(served: Served) {
     .first()
     .locator("img")
     .waitFor();
-  const openSeconds = (performance.now() - begin) / 1000;
+  const openSeconds = round((performance.now() - begin) / 1000);
   const opened = await memoryOf(served);
+  await goThrough(page);
+  const goneThrough = await memoryOf(served);
+  await goThrough(page);
+  const goneThroughTwice = await memoryOf(served);
+  // Pictures of pages that the browser keeps as long as there is room.
+  await served.devtools.send("Memory.simulatePressureNotification", { level: "critical" });
+  await page.waitForTimeout(3000);
+  const whenRoomIsShort = await memoryOf(served);
+  return { openSeconds, before, opened, goneThrough, goneThroughTwice, whenRoomIsShort };
+}
+
+async function goThrough(page: Page): Promise<void> {
   const pages = page.getByRole("region", { name: "Pages of the document" });
-  for (let at = 0; at <= 1; at += 0.01) {
-    await pages.evaluate((node, share) => node.scrollTo({ top: node.scrollHeight * share }), at);
+  for (let percent = 0; percent <= 100; percent++) {
+    await pages.evaluate(
+      (node, share) => node.scrollTo({ top: node.scrollHeight * share }),
+      percent / 100,
+    );
     await page.waitForTimeout(100);
   }
-  await page.waitForTimeout(1000);
-  return { openSeconds: round(openSeconds), before, opened, goneThrough: await memoryOf(served) };
+  await page.waitForTimeout(3000);
 }
 
 /** After the collector has run: JavaScript's heap, and the window's own process. */

@@ -37,7 +37,7 @@ export async function serveWindow(folder: string): Promise<Served> {
   const browser = await launchChromium(proxy);
   const context = await browser.newContext({ viewport: { width: 1400, height: 900 } });
   const page = await context.newPage();
-  page.setDefaultTimeout(60_000);
+  page.setDefaultTimeout(120_000);
   await page.goto(JSON.parse(line).url);
   return {
     folder,

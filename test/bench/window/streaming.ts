@@ -36,35 +36,42 @@ async function measureAnswer(served: Served) {
   await page.keyboard.press("Control+n");
   await markWriting(served);
   const events = await traced(served, () => ask(page, question));
-  const layoutShift = await page.evaluate(() => (globalThis as unknown as Marked).layoutShift);
-  return { ...workIn(events), layoutShift };
+  const { shifts, writing, written } = await page.evaluate(
+    () => (globalThis as unknown as { marked: Marked }).marked,
+  );
+  const layoutShift = shifts
+    .filter(({ at }) => at >= writing && at <= written)
+    .reduce((sum, { value }) => sum + value, 0);
+  return { ...workIn(events), layoutShift: round(layoutShift) };
 }
 
+/** By the page's clock. */
 interface Marked {
-  layoutShift: number;
+  writing: number;
+  written: number;
+  shifts: { at: number; value: number }[];
 }
 
-/** Puts marks into the trace where the answer's text begins and ends, and adds up what moves between. */
+/** Marks where the answer's text begins and ends, in the trace too, and notes all that moves. */
 const markWriting = ({ page }: Served): Promise<void> =>
   page.evaluate(() => {
-    const marked = Object.assign(globalThis, { layoutShift: 0 });
-    let isWriting = false;
-    const shifts = new PerformanceObserver((list) => {
-      if (!isWriting) return;
-      for (const entry of list.getEntries())
-        marked.layoutShift += (entry as unknown as { value: number }).value;
+    const marked: Marked = { writing: 0, written: 0, shifts: [] };
+    Object.assign(globalThis, { marked });
+    const observer = new PerformanceObserver((list) => {
+      for (const { startTime, value } of list.getEntries() as (PerformanceEntry & {
+        value: number;
+      })[])
+        marked.shifts.push({ at: startTime, value });
     });
-    shifts.observe({ entryTypes: ["layout-shift"] });
-    const observer = new MutationObserver(() => {
-      const isNow = document.querySelector("[aria-busy=true] [class*=growing]") !== null;
-      if (isNow === isWriting) return;
-      isWriting = isNow;
-      performance.mark(isNow ? "writing" : "written");
-      if (isNow) return;
-      observer.disconnect();
-      shifts.disconnect();
+    observer.observe({ entryTypes: ["layout-shift"] });
+    const isWriting = () => document.querySelector("[aria-busy=true] [class*=growing]") !== null;
+    const changes = new MutationObserver(() => {
+      if (isWriting() === marked.writing > 0) return;
+      const name = isWriting() ? "writing" : "written";
+      marked[name] = performance.mark(name).startTime;
+      if (name === "written") changes.disconnect();
     });
-    observer.observe(document.body, { subtree: true, childList: true });
+    changes.observe(document.body, { subtree: true, childList: true });
   });
 
 interface TraceEvent {
@@ -75,6 +82,8 @@ interface TraceEvent {
   /** Microseconds. */
   ts: number;
   dur?: number;
+  /** Of the processor, without waiting for it. */
+  tdur?: number;
 }
 
 async function traced({ devtools }: Served, action: () => Promise<unknown>): Promise<TraceEvent[]> {
@@ -100,7 +109,8 @@ async function traced({ devtools }: Served, action: () => Promise<unknown>): Pro
   return events;
 }
 
-/** Tasks of the window's main thread while the text grew, shared out to the frames they ran in. */
+/** Tasks of the window's main thread while the text grew, shared out to the frames that they led to: a frame's
+ * work ends where it is committed. */
 function workIn(events: TraceEvent[]) {
   const mark = (name: string) =>
     events.find((event) => event.name === name && event.cat.includes("blink.user_timing"))!;
@@ -108,20 +118,24 @@ function workIn(events: TraceEvent[]) {
   const own = events.filter(
     ({ pid, tid, ts }) => pid === begin.pid && tid === begin.tid && ts >= begin.ts && ts <= end.ts,
   );
-  const frames = own.filter(({ name }) => name === "BeginMainThreadFrame").map(({ ts }) => ts);
+  const frames = own.filter(({ name }) => name === "Commit").map(({ ts }) => ts);
   const tasks = own.filter(({ name, dur }) => name === "RunTask" && dur !== undefined);
-  const work = frames.map(() => 0);
-  for (const { ts, dur } of tasks) {
-    const frame = frames.findLastIndex((start) => start <= ts);
-    if (frame >= 0) work[frame]! += dur! / 1000;
-  }
+  const inFrames = (timeOf: (task: TraceEvent) => number) => {
+    const work = frames.map(() => 0);
+    for (const task of tasks) {
+      const frame = frames.findIndex((committed) => committed >= task.ts);
+      if (frame >= 0) work[frame]! += timeOf(task) / 1000;
+    }
+    return { median: round(median(work)), p95: round(quantile(work, 0.95)) };
+  };
   const seconds = (end.ts - begin.ts) / 1e6;
   const long = tasks.map(({ dur }) => dur! / 1000);
   return {
     seconds: round(seconds),
     frames: frames.length,
     framesPerSecond: round(frames.length / seconds),
-    workMsPerFrame: { median: round(median(work)), p95: round(quantile(work, 0.95)) },
+    workMsPerFrame: inFrames(({ dur }) => dur ?? 0),
+    processorMsPerFrame: inFrames(({ tdur }) => tdur ?? 0),
     longestTaskMs: round(Math.max(...long)),
     tasksOver50Ms: long.filter((ms) => ms > 50).length,
   };
