@@ -138,7 +138,10 @@ export function describeFlows(shell: WindowShell): void {
       // What is written goes to the disk once a second.
       await page().waitForTimeout(1200);
       process.kill(await shell.host(), "SIGKILL");
-      await page().getByText(/ended/).first().waitFor();
+      const said = page()
+        .getByRole("alert")
+        .or(page().getByRole("region", { name: "Messages" }));
+      await said.getByText(/ended/).first().waitFor();
       // A host that lived long is started again without being asked.
       const again = page().getByRole("button", { name: "Start again" }).first();
       await again.click({ timeout: 3000 }).catch(() => {});

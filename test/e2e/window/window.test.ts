@@ -284,7 +284,7 @@ describe("the keyboard alone", () => {
       .getByRole("option", { name: /door code/ })
       .first()
       .waitFor();
-    await press("Enter");
+    await press("Home", "Enter");
     await certificate().first().waitFor();
   });
 
@@ -303,10 +303,14 @@ describe("the keyboard alone", () => {
     await page().getByRole("button", { name: "As a table" }).click();
     const strip = page().getByRole("slider", { name: /^Read map/ });
     await strip.focus();
+    const place = () => strip.getAttribute("aria-valuenow");
+    const placeAfter = (key: string) => async () => {
+      await press(key);
+      return place();
+    };
+    await expect.poll(placeAfter("ArrowUp")).toBe("1");
     await press("ArrowDown");
-    await expect.poll(() => strip.getAttribute("aria-valuenow")).toBe("2");
-    await press("ArrowUp");
-    await expect.poll(() => strip.getAttribute("aria-valuenow")).toBe("1");
+    await expect.poll(place).toBe("2");
   });
 
   test("changes tabs and the width of panes by the arrows", async () => {
@@ -352,7 +356,7 @@ describe("the keyboard alone", () => {
     await dialog().getByRole("button", { name: "Change shortcuts" }).focus();
     await press("Enter");
     await dialog()
-      .getByRole("button", { name: /^Ctrl\s*B/ })
+      .getByRole("button", { name: /Change the shortcut of “Show or hide the library”/ })
       .first()
       .focus();
     await press("Enter", "Control+Shift+L");
@@ -390,7 +394,7 @@ describe("a chat of many turns", () => {
 describe("the window", () => {
   test("is as it was after a reload", async () => {
     await page().getByRole("heading", { name: "The boathouse" }).waitFor();
-    await certificate().first().waitFor();
+    await certificate().last().waitFor();
   });
 
   test("shows one pane at a time when it is narrow", async () => {
