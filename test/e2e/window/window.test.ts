@@ -192,7 +192,9 @@ describe("an answer", () => {
 describe("dialogs and menus", () => {
   test("of the settings", async () => {
     await press("Control+,");
-    for (const tab of await dialog().getByRole("tab").all()) {
+    const tabs = dialog().getByRole("tab");
+    await expect.poll(() => tabs.count()).toBeGreaterThan(5);
+    for (const tab of await tabs.all()) {
       await tab.click();
       await expectAccessible();
     }
