@@ -34,7 +34,12 @@ export function ContextRing() {
         </span>
       </Popover.Trigger>
       <Popover.Portal>
-        <Popover.Content className={styles.card} sideOffset={6} collisionPadding={12}>
+        <Popover.Content
+          className={styles.card}
+          sideOffset={6}
+          collisionPadding={12}
+          aria-label={t("context.title")}
+        >
           <h3 className={styles.cardTitle}>{t("context.title")}</h3>
           <dl className={styles.numbers}>
             {shares.map(({ name, tokens, colour }) => (

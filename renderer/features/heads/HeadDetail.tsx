@@ -25,6 +25,8 @@ export function HeadDetail({ table, head }: { table: HeadTable; head: number }) 
   return (
     <aside
       className={styles.detail}
+      // biome-ignore lint/a11y/noNoninteractiveTabindex: without the focus, keys could not scroll it
+      tabIndex={0}
       ref={frame}
       aria-label={t("heads.title", { layer: row.layer, kvHead: row.kvHead })}
     >

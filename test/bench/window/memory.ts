@@ -13,9 +13,9 @@ export async function measureAnswers(served: Served, answers: number) {
   const { page } = served;
   const path = join(served.folder, "boathouse.pdf");
   await writeFile(path, pdfOf([textWith(["The door code of Ida's boathouse is 48213."], 150)]));
-  await setLongestAnswer(served, 24);
   await addDocument(page, path);
   await page.getByText("Ready to read").waitFor();
+  await setLongestAnswer(served, 24);
   await page.keyboard.press("Control+Shift+1");
   const rows = [{ answers: 0, ...(await memoryOf(served)) }];
   for (let answer = 1; answer <= answers; answer++) {

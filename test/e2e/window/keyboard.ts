@@ -21,7 +21,7 @@ export async function walkByTab(page: Page): Promise<Walk> {
     const all = [...document.querySelectorAll<HTMLElement>(selector)].filter(
       (element) =>
         element.checkVisibility({ checkVisibilityCSS: true }) &&
-        !element.matches(":disabled, [aria-hidden=true] *") &&
+        !element.matches(":disabled, [aria-hidden=true] *, [role=tablist]") &&
         !isMember(element),
     );
     for (const [index, element] of all.entries()) element.dataset.walk = `${index}`;
@@ -34,8 +34,11 @@ export async function walkByTab(page: Page): Promise<Walk> {
     await page.keyboard.press("Tab");
     const at = await page.evaluate(() => {
       const element = document.activeElement as HTMLElement;
-      const { outlineStyle, outlineWidth, boxShadow } = getComputedStyle(element);
-      const isSeen = (outlineStyle !== "none" && outlineWidth !== "0px") || boxShadow !== "none";
+      // A field may leave it to the box that it stands in.
+      const isSeen = [element, element.parentElement!].some((shown) => {
+        const { outlineStyle, outlineWidth, boxShadow } = getComputedStyle(shown);
+        return (outlineStyle !== "none" && outlineWidth !== "0px") || boxShadow !== "none";
+      });
       return { index: element.dataset.walk, isSeen };
     });
     if (at.index === undefined) continue;
