@@ -1,4 +1,5 @@
 import rehypeHighlight from "rehype-highlight";
+import type { Plugin } from "./setters.ts";
 
 /** Colours code whose language is named. */
-export const setCode = [rehypeHighlight, { detect: false }] as const;
+export const setCode: Plugin = [rehypeHighlight, { detect: false }];

@@ -5,47 +5,42 @@ import type ReactMarkdown from "react-markdown";
 
 export type Plugin = NonNullable<ComponentProps<typeof ReactMarkdown>["rehypePlugins"]>[number];
 
-class Setter {
-  /** Null until it was fetched. */
-  plugin: Plugin | null = null;
-  readonly isNeeded: (text: string) => boolean;
-  private readonly load: () => Promise<Plugin>;
-
-  constructor(isNeeded: (text: string) => boolean, load: () => Promise<Plugin>) {
-    this.isNeeded = isNeeded;
-    this.load = load;
-  }
-
-  async fetch(): Promise<void> {
-    this.plugin = await this.load();
-  }
+interface Setter {
+  isNeeded(text: string): boolean;
+  fetch(): Promise<Plugin>;
 }
 
-const setters = [
-  new Setter(
-    (text) => text.includes("$"),
-    async () => (await import("./setMathematics.ts")).setMathematics as unknown as Plugin,
-  ),
-  new Setter(
-    (text) => /^[ >]*(```|~~~)/m.test(text),
-    async () => (await import("./setCode.ts")).setCode as unknown as Plugin,
-  ),
-];
+const setters: Record<"mathematics" | "code", Setter> = {
+  mathematics: {
+    isNeeded: (text) => text.includes("$"),
+    fetch: async () => (await import("./setMathematics.ts")).setMathematics,
+  },
+  code: {
+    isNeeded: (text) => /^[ >]*(```|~~~)/m.test(text),
+    fetch: async () => (await import("./setCode.ts")).setCode,
+  },
+};
+type Name = keyof typeof setters;
+const names = Object.keys(setters) as Name[];
 
-const fetchAll = (which: readonly Setter[]): Promise<unknown> =>
-  Promise.all(which.map((setter) => setter.fetch()));
+const fetched = new Map<Name, Plugin>();
+
+const fetchAll = (which: readonly Name[]): Promise<unknown> =>
+  Promise.all(which.map(async (name) => fetched.set(name, await setters[name].fetch())));
 
 /** For who can't wait for the first text that needs them. */
-export const fetchSetters = (): Promise<unknown> => fetchAll(setters);
+export const fetchSetters = (): Promise<unknown> => fetchAll(names);
 
 /** The plugins that this text needs, as far as they are here; the others come with a later rendering. */
 export function useSetters(text: string): Plugin[] {
   const [, renderAgain] = useReducer((count: number) => count + 1, 0);
-  const needed = setters.filter(({ isNeeded }) => isNeeded(text));
-  const missing = needed.filter(({ plugin }) => plugin === null);
-  // biome-ignore lint/correctness/useExhaustiveDependencies: there are as many missing ones or other ones
+  const needed = names.filter((name) => setters[name].isNeeded(text));
+  const missing = needed.filter((name) => !fetched.has(name)).join(" ");
   useEffect(() => {
-    if (missing.length > 0) void fetchAll(missing).then(renderAgain);
-  }, [missing.length]);
-  return needed.map(({ plugin }) => plugin).filter((plugin) => plugin !== null);
+    if (missing !== "") void fetchAll(missing.split(" ") as Name[]).then(renderAgain);
+  }, [missing]);
+  return needed.flatMap((name) => {
+    const plugin = fetched.get(name);
+    return plugin === undefined ? [] : [plugin];
+  });
 }
