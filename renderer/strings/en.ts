@@ -317,8 +317,10 @@ export const en = {
 
   certificate: {
     tokens: "{{read}} of {{of}} tokens",
-    pages: "pages {{pages}} of {{of}}",
-    pagesSoFar: "pages {{pages}} of {{of}}, read so far",
+    pages_one: "page {{pages}} of {{of}}",
+    pages_other: "pages {{pages}} of {{of}}",
+    pagesSoFar_one: "page {{pages}} of {{of}}, read so far",
+    pagesSoFar_other: "pages {{pages}} of {{of}}, read so far",
     cut: "not all of the document was in the context",
     model: "Model",
     mode: "Mode",

@@ -70,7 +70,12 @@ describe("the packaged app", () => {
     const { window } = app!;
     window.setDefaultTimeout(15_000);
     await window.keyboard.press("Control+,");
-    await window.getByRole("dialog").getByRole("tab", { name: "Models" }).waitFor();
+    const settings = window.getByRole("dialog");
+    await settings.getByRole("tab", { name: "Models" }).waitFor();
+    await window.keyboard.press("Escape");
+    await settings.waitFor({ state: "detached" });
+    await window.keyboard.press("Control+Shift+2");
+    await window.getByRole("img", { name: /^Memory: .*Weights/i }).waitFor();
   });
 
   test("has its host in a process of its own program, on its own libraries", async () => {

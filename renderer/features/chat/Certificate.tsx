@@ -52,7 +52,11 @@ export function coverageLine(coverage: Coverage): string {
   const key = readSoFar ? "certificate.pagesSoFar" : "certificate.pages";
   return [
     tokens,
-    t(key, { pages: pages.replaceAll("-", "–"), of: formatCount(documentPages) }),
+    t(key, {
+      pages: pages.replaceAll("-", "–"),
+      of: formatCount(documentPages),
+      count: documentPages,
+    }),
     isWhole(coverage) ? modeLine(coverage) : t("certificate.cut"),
   ].join(" · ");
 }
