@@ -51,16 +51,18 @@ export function shareOf(scale: PageScale, page: number, within: number): number 
   return begin + (scale.edges[index + 1]! - begin) * within;
 }
 
-/** A strip over some pages as a strip over all of them: NaN where nothing was read.
- * @param some pages that the values divide evenly by their tokens
- * @returns [bins] */
-export function spread(
-  values: ArrayLike<number>,
-  some: PageScale,
-  all: PageScale,
-  bins: number,
-): Float32Array {
-  const out = new Float32Array(bins).fill(Number.NaN);
+/** Which values of a strip over some pages each bin of a strip over all pages takes. */
+export interface Spread {
+  /** [bins] -1: nothing was read there. */
+  first: Int32Array;
+  /** [bins] exclusive */
+  last: Int32Array;
+}
+
+/** @param some pages that the values divide evenly by their tokens
+ * @param count of the values */
+export function planSpread(some: PageScale, all: PageScale, bins: number, count: number): Spread {
+  const plan = { first: new Int32Array(bins).fill(-1), last: new Int32Array(bins) };
   for (let bin = 0; bin < bins; bin++) {
     const from = pageAt(all, bin / bins);
     const to = pageAt(all, (bin + 1) / bins);
@@ -69,11 +71,21 @@ export function spread(
     if (begin === null) continue;
     // A bin that reaches into the next page takes what lies on its first one.
     const end = shareOf(some, from.page, to.page === from.page ? to.within : 1) ?? begin;
-    const first = Math.min(values.length - 1, Math.floor(begin * values.length));
-    const last = Math.max(first + 1, Math.ceil(end * values.length));
+    const first = Math.min(count - 1, Math.floor(begin * count));
+    plan.first[bin] = first;
+    plan.last[bin] = Math.min(count, Math.max(first + 1, Math.ceil(end * count)));
+  }
+  return plan;
+}
+
+/** The largest of the values that each bin takes; NaN where nothing was read.
+ * @returns [bins] */
+export function spread(values: ArrayLike<number>, { first, last }: Spread): Float32Array {
+  const out = new Float32Array(first.length).fill(Number.NaN);
+  for (let bin = 0; bin < out.length; bin++) {
+    if (first[bin]! < 0) continue;
     let largest = 0;
-    for (let at = first; at < last && at < values.length; at++)
-      largest = Math.max(largest, values[at]!);
+    for (let at = first[bin]!; at < last[bin]!; at++) largest = Math.max(largest, values[at]!);
     out[bin] = largest;
   }
   return out;

@@ -288,17 +288,22 @@ interface TextBuffer {
   flush(): void;
 }
 
-/** Text that arrives token by token goes to the screen once per frame of it. */
+/** Nobody reads faster; the frames between belong to the maps. */
+const textEveryMs = 50;
+
+/** Text that arrives token by token goes to the screen some twenty times a second. */
 function bufferText(show: (whole: string) => void): TextBuffer {
   let whole = "";
-  let frame: number | null = null;
+  let waiting: ReturnType<typeof setTimeout> | null = null;
+  let shown = 0;
   const flush = () => {
-    if (frame !== null) cancelAnimationFrame(frame);
-    frame = null;
+    if (waiting !== null) clearTimeout(waiting);
+    waiting = null;
+    shown = performance.now();
     show(whole);
   };
   const soon = () => {
-    frame ??= requestAnimationFrame(flush);
+    waiting ??= setTimeout(flush, Math.max(0, shown + textEveryMs - performance.now()));
   };
   return {
     add(text) {

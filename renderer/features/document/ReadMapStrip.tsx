@@ -6,6 +6,8 @@ import {
   type PageTokens,
   pageAt,
   pageScale,
+  planSpread,
+  type Spread,
   shareOf,
   spread,
 } from "../../draw/readMap.ts";
@@ -51,9 +53,15 @@ export function ReadMapStrip({ detail }: { detail: DocumentDetail }) {
   const begin = shareOf(scale, place.page, place.within) ?? 0;
   const end = Math.max(begin, shareOf(scale, place.page + 1, place.within) ?? 1);
 
+  const plan = useRef<{ of: unknown[]; plan: Spread } | null>(null);
   const values = () => {
     const read = isLive ? traces.mean() : strip;
-    return read === null ? null : spread(read, readScale, scale, Math.max(1, height));
+    if (read === null) return null;
+    // The pages stay where they are while an answer is written; only the values move.
+    const of = [readScale, scale, height, read.length];
+    if (plan.current === null || of.some((part, index) => part !== plan.current?.of[index]))
+      plan.current = { of, plan: planSpread(readScale, scale, Math.max(1, height), read.length) };
+    return spread(read, plan.current.plan);
   };
   const draw = (surface: Surface) =>
     drawReadMap(

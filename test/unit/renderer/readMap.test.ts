@@ -4,6 +4,7 @@ import {
   drawReadMap,
   pageAt,
   pageScale,
+  planSpread,
   resample,
   shade,
   shareOf,
@@ -47,12 +48,12 @@ describe("a strip over some pages", () => {
   const some = pageScale([2, 4].map((number) => ({ number, tokens: 100 })));
 
   test("stands at those pages of the whole document, and nowhere else", () => {
-    const spreadOut = [...spread([1, 2, 3, 4], some, all, 8)];
+    const spreadOut = [...spread([1, 2, 3, 4], planSpread(some, all, 8, 4))];
     expect(spreadOut).toEqual([NaN, NaN, 1, 2, NaN, NaN, 3, 4]);
   });
 
   test("keeps its peaks when it is drawn smaller", () => {
-    expect([...spread([0, 9, 1, 0], some, all, 4)]).toEqual([NaN, 9, NaN, 1]);
+    expect([...spread([0, 9, 1, 0], planSpread(some, all, 4, 4))]).toEqual([NaN, 9, NaN, 1]);
   });
 });
 
