@@ -26,8 +26,6 @@ const viteConfig = (outDir: string): InlineConfig => ({
     license: { fileName: "LICENSES.window.md" },
     chunkSizeWarningLimit: 2500,
     rolldownOptions: {
-      // Schemas are the host's business: making one that nothing uses does nothing.
-      treeshake: { manualPureFunctions: ["z"] },
       // "use client" in libraries means something to servers only.
       onwarn: (warning, warn) => warning.code === "MODULE_LEVEL_DIRECTIVE" || warn(warning),
     },
