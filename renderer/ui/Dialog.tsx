@@ -23,6 +23,8 @@ export function Dialog({ title, onClose, children, size = "small", isBare = fals
   useLayoutEffect(() => {
     const before = document.activeElement;
     const shown = dialog.current;
+    // A card or tip that is still open outside would take the first Escape that is meant for the dialog.
+    document.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape" }));
     shown?.showModal();
     // Left to itself the focus goes to the button that closes, whose tip then takes the first Escape.
     (shown?.querySelector<HTMLElement>("[data-first]") ?? shown)?.focus();

@@ -99,6 +99,8 @@ export function describeFlows(shell: WindowShell): void {
       const mark = page().locator(`section:has(> [data-page="${number}"]) [class*=cited]`).first();
       await mark.waitFor();
       await expect.poll(() => isInView(mark)).toBe(true);
+      // Off the citation: its card would take the first Escape.
+      await page().mouse.move(1, 1);
     });
 
     test("is stopped here, and seen to stop in a second window", async () => {
