@@ -84,7 +84,9 @@ async function picture(page: Page, name: string): Promise<void> {
     // Pictures of pages and maps are drawn after the text.
     await page.waitForTimeout(700);
     const path = join(options.out, `${name}-${theme}.jpg`);
-    await page.screenshot({ path, type: "jpeg", quality: 84 });
+    // Folders of the machine are nobody's business.
+    const mask = [page.getByText(/(^|\s)\/\w[\w.-]*\/[\w.]/)];
+    await page.screenshot({ path, type: "jpeg", quality: 84, mask, maskColor: "#b8b0a4" });
   }
   await page.emulateMedia({ colorScheme: "light" });
   process.stdout.write(`${name}\n`);
@@ -184,6 +186,7 @@ async function lenses(page: Page): Promise<void> {
 
 async function dialogs(page: Page): Promise<void> {
   await page.keyboard.press("Control+,");
+  await page.getByRole("dialog").getByRole("tab").first().waitFor();
   const tabs = await page.getByRole("dialog").getByRole("tab").all();
   for (const [i, tab] of tabs.entries()) {
     await tab.click();
