@@ -35,7 +35,7 @@ export async function quality(shell: Shell, options: QualityOptions): Promise<nu
   return exitCodes.ok;
 }
 
-export function qualityText(report: QualityReport): string {
+function qualityText(report: QualityReport): string {
   const { model, device, contextTokens, budgetTokens, seed } = report;
   return [
     `${model} on ${device}; ${count(contextTokens)} tokens of context, budget ${count(budgetTokens)}, seed ${seed}.`,

@@ -56,43 +56,13 @@ const tasks = {
   multivalue({ draw, ...source }) {
     const key = draw.name();
     const needles = repeat(4, () => numbered(draw, key));
-    return {
-      document: hide(
-        draw,
-        sentences(source),
-        needles.map(({ sentence }) => sentence),
-      ),
-      questions: [
-        {
-          question: `What are all the code numbers of ${key} that the document names?`,
-          opening: `The code numbers of ${key} that the document names are`,
-          answers: needles.map(({ value }) => value),
-          wants: "all",
-          answerTokens: 80,
-        },
-      ],
-    };
+    return askedTogether(draw, source, needles, `What are all the code numbers of ${key}`, key);
   },
   /** The numbers of four names in one question. */
   multiquery({ draw, ...source }) {
     const needles = repeat(4, () => numbered(draw));
     const keys = needles.map(({ key }) => key).join(", ");
-    return {
-      document: hide(
-        draw,
-        sentences(source),
-        needles.map(({ sentence }) => sentence),
-      ),
-      questions: [
-        {
-          question: `What are the code numbers of ${keys} that the document names?`,
-          opening: `The code numbers of ${keys} that the document names are`,
-          answers: needles.map(({ value }) => value),
-          wants: "all",
-          answerTokens: 80,
-        },
-      ],
-    };
+    return askedTogether(draw, source, needles, `What are the code numbers of ${keys}`, keys);
   },
   /** Assignments that hand a value on four times. */
   variables({ draw, size }) {
@@ -241,6 +211,28 @@ const haystack = (draw: Draw, hay: string[], needles: Needle[]): TaskSample => (
   ),
   questions: needles.map(({ question }) => question),
 });
+
+/** Needles in hay that one question asks for. */
+function askedTogether(
+  draw: Draw,
+  source: Pick<TaskSource, "essay" | "size">,
+  needles: Needle[],
+  asks: string,
+  keys: string,
+): TaskSample {
+  return {
+    ...haystack(draw, sentences(source), needles),
+    questions: [
+      {
+        question: `${asks} that the document names?`,
+        opening: `The code numbers of ${keys} that the document names are`,
+        answers: needles.map(({ value }) => value),
+        wants: "all",
+        answerTokens: 80,
+      },
+    ],
+  };
+}
 
 const needlesAsked = 8;
 

@@ -123,6 +123,19 @@ function History({ head, width }: { head: number; width: number }) {
       { ink: colours.inkSoft, hairline: colours.hairline },
     );
   };
+  return <LiveChart label={t("heads.history")} width={width} draw={draw} />;
+}
+
+/** Drawn anew with every step of an answer. */
+function LiveChart({
+  label,
+  width,
+  draw,
+}: {
+  label: string;
+  width: number;
+  draw(surface: Surface): void;
+}) {
   return (
     <Canvas
       width={width}
@@ -130,7 +143,7 @@ function History({ head, width }: { head: number; width: number }) {
       draw={draw}
       subscribe={subscribe}
       role="img"
-      aria-label={t("heads.history")}
+      aria-label={label}
     />
   );
 }
@@ -166,16 +179,7 @@ function MassHistory({ head, width }: { head: number; width: number }) {
       { ink: colours.inkSoft, hairline: colours.hairline },
     );
   };
-  return (
-    <Canvas
-      width={width}
-      height={chartHeight}
-      draw={draw}
-      subscribe={subscribe}
-      role="img"
-      aria-label={t("heads.mass")}
-    />
-  );
+  return <LiveChart label={t("heads.mass")} width={width} draw={draw} />;
 }
 
 /** Error over the budget, a line for each block size; where all budgets were kept. */

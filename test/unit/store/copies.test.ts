@@ -43,7 +43,7 @@ describe("a text that came without a file", () => {
   });
 });
 
-test("the sample is a document of several sections", async () => {
+test("the sample enters the library as Markdown", async () => {
   const { documents } = await folder.open();
   const entry = await documents.add(await keepSample(folder.path));
   expect(entry).toMatchObject({ name: sampleName, kind: "markdown", file: "present" });
