@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/cuda_bandwidth.h"
 #include "backend/cuda/cuda_handles.h"
 #include "backend/cuda/device_buffer.h"
 #include "backend/cuda/kernels/sampling.cuh"
@@ -41,33 +42,6 @@ T take(Result<T> result) {
 
 double microseconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count();
-}
-
-// Bytes read and written per second by a device-to-device copy far beyond the caches.
-double copy_gbps() {
-  constexpr size_t kBytes = size_t(2) << 30;
-  void *from = nullptr, *to = nullptr;
-  if (cudaMalloc(&from, kBytes) != cudaSuccess || cudaMalloc(&to, kBytes) != cudaSuccess) {
-    stop("no memory for measuring copies");
-  }
-  cudaMemset(from, 1, kBytes);
-  cudaEvent_t begin, end;
-  cudaEventCreate(&begin);
-  cudaEventCreate(&end);
-  std::vector<double> rates;
-  for (int i = 0; i < kRepetitions; ++i) {
-    cudaEventRecord(begin);
-    cudaMemcpyAsync(to, from, kBytes, cudaMemcpyDeviceToDevice);
-    cudaEventRecord(end);
-    cudaEventSynchronize(end);
-    float ms = 0;
-    cudaEventElapsedTime(&ms, begin, end);
-    rates.push_back(2.0 * double(kBytes) / (double(ms) * 1e6));
-  }
-  cudaFree(from);
-  cudaFree(to);
-  std::sort(rates.begin(), rates.end());
-  return rates[rates.size() / 2];
 }
 
 // Bytes of weights that each stage of a step reads, all layers.
@@ -111,7 +85,7 @@ class Bench {
   Bench(const std::string& path, int chunk, int max_tokens, const CudaTuning& tuning)
       : model_(take(GgufModel::open(path))), hp_(model_->hyperparameters()), chunk_(chunk),
         max_tokens_(max_tokens), shape_{hp_.n_layers, hp_.n_kv_heads, hp_.head_dim},
-        gbps_(copy_gbps()) {
+        gbps_(take(cuda::copy_bytes_per_second(size_t(2) << 30)) / 1e9) {
     open(tuning);
     std::printf("%s, %s, copy %.0f GB/s (read and written)\n", path.c_str(),
                 backend_->device_name().c_str(), gbps_);

@@ -1,5 +1,7 @@
 #include "peer/libllama_peer.h"
 
+#include <ggml-backend.h>
+
 #include <algorithm>
 
 namespace scholia {
@@ -16,10 +18,15 @@ struct BatchCloser {
 
 }  // namespace
 
+bool LibllamaPeer::has_gpu() {
+  return ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_GPU) != nullptr;
+}
+
 Result<LibllamaPeer> LibllamaPeer::open(const std::string& model_path, const Options& options) {
   LibllamaPeer peer;
   llama_model_params model_params = llama_model_default_params();
-  model_params.n_gpu_layers = 0;
+  constexpr int kAllLayers = 1000;
+  model_params.n_gpu_layers = options.on_gpu ? kAllLayers : 0;
   peer.model_.reset(llama_model_load_from_file(model_path.c_str(), model_params));
   if (!peer.model_) {
     return Error{ErrorCode::kModelBroken, "libllama cannot open " + model_path + "."};
@@ -28,6 +35,8 @@ Result<LibllamaPeer> LibllamaPeer::open(const std::string& model_path, const Opt
   params.n_ctx = static_cast<uint32_t>(options.context_tokens);
   params.n_batch = kBatchTokens;
   params.n_ubatch = kBatchTokens;
+  params.op_offload = options.on_gpu;  // else a GPU that is there takes the large products
+  params.offload_kqv = options.on_gpu;
   params.n_threads = options.n_threads;
   params.n_threads_batch = options.n_threads;
   params.flash_attn_type =

@@ -20,7 +20,11 @@ class LibllamaPeer {
     int n_threads = 1;
     int context_tokens = 4096;
     bool flash_attention = true;
+    bool on_gpu = false;  // needs has_gpu()
   };
+  // Whether libllama's CUDA backend lies beside its other libraries and finds a GPU. None is fetched
+  // by set-up: docs/benchmarks_cuda.md says how one is built.
+  static bool has_gpu();
   static Result<LibllamaPeer> open(const std::string& model_path, const Options& options);
 
   int n_vocab() const { return n_vocab_; }

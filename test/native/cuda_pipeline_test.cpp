@@ -1,5 +1,6 @@
 // The engine on the GPU: reads are saved, restored, forked and cut as on the processor, and open on
 // the other device.
+#include <algorithm>
 #include <filesystem>
 
 #include "cuda_support.h"
@@ -42,8 +43,9 @@ class CudaPipeline : public ::testing::Test {
     return all;
   }
 
-  RandomModel model_{{.n_layers = 3, .n_embd = 512, .n_ff = 512, .n_q_heads = 8, .n_kv_heads = 2,
-                      .head_dim = 64, .context = 4096, .type = GGML_TYPE_Q8_0}};
+  const ModelShape shape_{.n_layers = 3, .n_embd = 512, .n_ff = 512, .n_q_heads = 8, .n_kv_heads = 2,
+                          .head_dim = 64, .context = 4096, .type = GGML_TYPE_Q8_0};
+  RandomModel model_{shape_};
   std::filesystem::path folder_;
   std::vector<Token> tokens_;
 };
@@ -121,6 +123,51 @@ TEST_F(CudaPipeline, MeasuresHeadsAsTheProcessorDoes) {
     difference += (errors[0][i] - errors[1][i]) / double(errors[0].size());
   }
   EXPECT_NEAR(difference, 0, 0.03);
+}
+
+TEST_F(CudaPipeline, MeasuresTheMassKeptAsTheProcessorDoes) {
+  std::vector<float> kept[2];
+  for (const Device device : {Device::kCuda, Device::kCpu}) {
+    const auto engine = open(device);
+    ASSERT_NE(engine, nullptr);
+    const SequenceId sequence = engine->create_sequence();
+    ASSERT_TRUE(engine->prefill(sequence, document(), {}, {}, nullptr).ok());
+    const SequenceId plain = engine->fork(sequence).value(), dense = engine->fork(sequence).value();
+    const auto measured = engine->decode(sequence, 7, {Mode::kAbSparse, 320, true, true});
+    ASSERT_TRUE(measured.ok()) << measured.error().message;
+    const std::vector<float> logits(engine->logits().begin(), engine->logits().end());
+    const auto unmeasured = engine->decode(plain, 7, {Mode::kAbSparse, 320});
+    ASSERT_TRUE(unmeasured.ok());
+    EXPECT_TRUE(unmeasured.value().mass_kept.empty()) << "measured on request only";
+    EXPECT_TRUE(std::equal(logits.begin(), logits.end(), engine->logits().begin()))
+        << "the answer is the same";
+    const auto all = engine->decode(dense, 7, {Mode::kDense, 1, false, true});
+    ASSERT_TRUE(all.ok());
+    kept[device == Device::kCpu] = measured.value().mass_kept;
+    EXPECT_EQ(all.value().mass_kept, std::vector<float>(measured.value().mass_kept.size(), 1));
+  }
+  ASSERT_EQ(kept[0].size(), size_t(shape_.n_layers * shape_.n_kv_heads));
+  ASSERT_EQ(kept[0].size(), kept[1].size());
+  for (size_t head = 0; head < kept[0].size(); ++head) {
+    EXPECT_NEAR(kept[0][head], kept[1][head], 0.02) << "head " << head;
+  }
+  EXPECT_LT(*std::min_element(kept[0].begin(), kept[0].end()), 0.9) << "nothing was left out";
+}
+
+TEST_F(CudaPipeline, TimesItsStages) {
+  const auto engine = open(Device::kCuda);
+  ASSERT_NE(engine, nullptr);
+  const SequenceId sequence = engine->create_sequence();
+  ASSERT_TRUE(engine->prefill(sequence, document(), {}, {}, nullptr).ok());
+  const auto timing = engine->time_steps(sequence, {Mode::kAbSparse, 320}, 3);
+  ASSERT_TRUE(timing.ok()) << timing.error().message;
+  EXPECT_GT(timing.value().bytes_per_second, 1e10);
+  ASSERT_EQ(timing.value().stages.size(), 2 + 4 * size_t(shape_.n_layers));
+  for (const StageTime& stage : timing.value().stages) {
+    EXPECT_GT(stage.seconds, 0);
+    EXPECT_LT(stage.seconds, 0.01);
+    EXPECT_EQ(stage.bytes == 0, stage.stage == DecodeStage::kEmbed);
+  }
 }
 
 TEST_F(CudaPipeline, ManyStepsTakeNoMoreMemory) {

@@ -46,7 +46,8 @@ class CudaRealModels : public ::testing::Test {
   uint64_t free_after(const std::string& id);
 };
 
-// 64 steps of dense decode after a prompt: as close to libllama as it is to itself.
+// 64 steps of dense decode after a prompt: as close to libllama, on the GPU where its backend is there,
+// as it is to itself.
 void CudaRealModels::compare_decode(const std::string& id, int depth) {
   constexpr int kSteps = 64;
   const auto engine = open(id);
@@ -54,8 +55,10 @@ void CudaRealModels::compare_decode(const std::string& id, int depth) {
   const auto tokens = tokens_of(*engine, size_t(depth + kSteps));
   const auto document = std::span(tokens).first(size_t(depth));
   const int n_threads = int(std::thread::hardware_concurrency());
+  const bool on_gpu = LibllamaPeer::has_gpu();
   const auto peer = [&](bool flash_attention) {
-    auto opened = LibllamaPeer::open(model_path(id), {n_threads, depth + kSteps, flash_attention});
+    auto opened =
+        LibllamaPeer::open(model_path(id), {n_threads, depth + kSteps, flash_attention, on_gpu});
     EXPECT_TRUE(opened.ok());
     return std::move(opened.value());
   };
@@ -71,7 +74,8 @@ void CudaRealModels::compare_decode(const std::string& id, int depth) {
     ASSERT_TRUE(p.ok() && f.ok());
     judge.add(engine->logits(), p.value(), f.value());
   }
-  judge.verdict(id + " on the GPU, decode at " + std::to_string(depth));
+  judge.verdict(id + " on the GPU, libllama on the " + (on_gpu ? "GPU" : "processor") +
+                ", decode at " + std::to_string(depth));
 }
 
 TEST_F(CudaRealModels, LogitsOfTheSmallOneAt4K) { compare_decode(kSmall, 4064); }
@@ -79,7 +83,8 @@ TEST_F(CudaRealModels, LogitsOfTheSmallOneAt4K) { compare_decode(kSmall, 4064); 
 TEST_F(CudaRealModels, LogitsOfTheMediumOneAt4K) { compare_decode(kMedium, 4064); }
 
 TEST_F(CudaRealModels, LogitsOfTheMediumOneAt24K) {
-  if (environment("SCHOLIA_TEST_FULL").empty()) {
+  load_libraries();
+  if (!LibllamaPeer::has_gpu() && environment("SCHOLIA_TEST_FULL").empty()) {
     GTEST_SKIP() << "libllama reads 24K tokens twice on the processor: npm run test:full runs it";
   }
   compare_decode(kMedium, 23968);

@@ -1,5 +1,6 @@
 #include "backend/cuda/cuda_backend.h"
 
+#include "backend/cuda/cuda_bandwidth.h"
 #include "backend/cuda/cuda_context.h"
 #include "backend/cuda/cuda_decode.h"
 #include "backend/cuda/cuda_prefill.h"
@@ -39,6 +40,10 @@ class Cuda final : public CudaBackend {
   Result<std::span<const float>> decode(const DecodeStep& step, KvPages& pages) override {
     return decode_.decode(step, pages);
   }
+  Result<std::vector<StageTime>> time_decode(const DecodeStep& step, KvPages& pages) override {
+    return decode_.time_decode(step, pages);
+  }
+  double bytes_per_second() const override;
   Result<double> time_stages(unsigned stages, int n_repeats, KvPages& pages) override {
     return decode_.time_stages(stages, n_repeats, pages);
   }
@@ -47,6 +52,7 @@ class Cuda final : public CudaBackend {
   CudaContext context_;
   CudaDecode decode_{context_};
   CudaPrefill prefill_{context_};
+  mutable double bytes_per_second_ = 0;
 };
 
 // What needs no weights comes first, so that a model or a machine is refused soon.
@@ -74,6 +80,16 @@ uint64_t Cuda::free_bytes() const {
 uint64_t Cuda::pool_limit_bytes() const {
   const uint64_t free = free_bytes();
   return free > kReservedBytes ? (free - kReservedBytes) / 20 * 19 : 1;
+}
+
+// Measured the first time; 0 where there is no room for it.
+double Cuda::bytes_per_second() const {
+  constexpr size_t kCopied = 256 << 20;
+  if (bytes_per_second_ == 0) {
+    const auto measured = copy_bytes_per_second(kCopied);
+    if (measured.ok()) bytes_per_second_ = measured.value();
+  }
+  return bytes_per_second_;
 }
 
 Result<KvPages> Cuda::reserve_pages(const KvShape& shape, size_t n_pages) {

@@ -66,8 +66,10 @@ uint64_t CudaDecode::workspace_bytes() const {
 }
 
 void CudaDecode::forget_graphs() {
-  for (auto& pair : graphs_) {
-    for (Graph& graph : pair) graph.reset();
+  for (auto& by_reading : graphs_) {
+    for (auto& pair : by_reading) {
+      for (Graph& graph : pair) graph.reset();
+    }
   }
 }
 
@@ -114,7 +116,7 @@ cudaError_t CudaDecode::enqueue_qkv(const CudaLayer& w) {
   return context_.multiply(p);
 }
 
-cudaError_t CudaDecode::enqueue_attention(int layer, const AttentionTrace& trace, KvPages& pages) {
+cudaError_t CudaDecode::enqueue_attention(int layer, const StepWatch& watch, KvPages& pages) {
   const Hyperparameters& hp = context_.hp();
   const CudaLayer& w = context_.weights().layers[size_t(layer)];
   AttentionParams p;
@@ -136,9 +138,17 @@ cudaError_t CudaDecode::enqueue_attention(int layer, const AttentionTrace& trace
   p.heads = device_heads();
   p.digests = digests_.planes();
   p.out = attended_.as<float>();
-  p.trace = trace;
   p.part_states = part_states_.as<float>();
   p.parts_done = parts_done_.as<int>();
+  if (watch.dense_lse != nullptr) {  // its outputs are overwritten below; K and V are the same
+    p.reads_all = true;
+    p.trace.lse = watch.dense_lse;
+    const cudaError_t error =
+        launch_attention(p, attention_[true], context_.tuning().early, context_.stream());
+    if (error != cudaSuccess) return error;
+    p.reads_all = false;
+  }
+  p.trace = watch.trace;
   return launch_attention(p, attention_[last_read_all_], context_.tuning().early,
                           context_.stream());
 }
@@ -170,47 +180,62 @@ cudaError_t CudaDecode::enqueue_down(const CudaLayer& w) {
   return context_.multiply(p);
 }
 
-cudaError_t CudaDecode::enqueue_layer(int layer, unsigned stages, const AttentionTrace& trace,
+cudaError_t CudaDecode::enqueue_layer(int layer, unsigned stages, const StepWatch& watch,
                                       KvPages& pages) {
   const CudaLayer& w = context_.weights().layers[size_t(layer)];
   cudaError_t error = cudaSuccess;
   const auto run = [&](CudaStage stage, const auto& enqueue) {
     if ((stages & stage) && error == cudaSuccess) error = enqueue();
   };
+  const auto mark = [&](DecodeStage stage) {
+    if (watch.clock == nullptr || error != cudaSuccess) return;
+    error = watch.clock->mark(stage, layer, context_.stream());
+  };
   run(kStageQkv, [&] { return enqueue_qkv(w); });
-  run(kStageAttention, [&] { return enqueue_attention(layer, trace, pages); });
+  mark(DecodeStage::kAttentionIn);
+  run(kStageAttention, [&] { return enqueue_attention(layer, watch, pages); });
+  mark(DecodeStage::kAttend);
   run(kStageAttentionOut, [&] { return enqueue_attention_out(w); });
+  mark(DecodeStage::kAttentionOut);
   run(kStageGateUp, [&] { return enqueue_gate_up(w); });
   run(kStageDown, [&] { return enqueue_down(w); });
+  mark(DecodeStage::kFeedForward);
   return error;
 }
 
-cudaError_t CudaDecode::enqueue_step(unsigned stages, const AttentionTrace& trace,
-                                     KvPages& pages) {
+cudaError_t CudaDecode::enqueue_step(unsigned stages, const StepWatch& watch, KvPages& pages) {
   const auto* header = step_.as<StepHeader>();
   const EmbedParams embed{context_.weights().token_embedding, &header->token, 1,
                           hidden_.as<float>()};
-  cudaError_t error = launch_embed(embed, context_.stream());
+  cudaError_t error = cudaSuccess;
+  if (watch.clock != nullptr) error = watch.clock->start(context_.stream());
+  if (error == cudaSuccess) error = launch_embed(embed, context_.stream());
   // The new token is at the position before the context's end.
   if (error == cudaSuccess) {
     error = launch_rotary_angles(context_.rotary(), &header->n_tokens, -1, 1, angles_.as<float2>(),
                                  context_.stream());
   }
+  if (error == cudaSuccess && watch.clock != nullptr) {
+    error = watch.clock->mark(DecodeStage::kEmbed, 0, context_.stream());
+  }
   for (int layer = 0; layer < context_.hp().n_layers && error == cudaSuccess; ++layer) {
-    error = enqueue_layer(layer, stages, trace, pages);
+    error = enqueue_layer(layer, stages, watch, pages);
   }
   if (error == cudaSuccess && (stages & kStageLogits)) {
     error = context_.enqueue_logits(hidden_.as<float>());
   }
+  if (error == cudaSuccess && watch.clock != nullptr) {
+    error = watch.clock->mark(DecodeStage::kLogits, 0, context_.stream());
+  }
   return error;
 }
 
-Result<Graph> CudaDecode::capture(unsigned stages, const AttentionTrace& trace, KvPages& pages) {
+Result<Graph> CudaDecode::capture(unsigned stages, const StepWatch& watch, KvPages& pages) {
   const char* what = "making the graph of a step";
   Status status =
       check(cudaStreamBeginCapture(context_.stream(), cudaStreamCaptureModeThreadLocal), what);
   if (!status.ok()) return status.error();
-  status = check(enqueue_step(stages, trace, pages), what);
+  status = check(enqueue_step(stages, watch, pages), what);
   cudaGraph_t captured = nullptr;
   const Status ended = check(cudaStreamEndCapture(context_.stream(), &captured), what);
   if (!status.ok() || !ended.ok()) {
@@ -226,37 +251,72 @@ Result<Graph> CudaDecode::capture(unsigned stages, const AttentionTrace& trace, 
 
 // --- a step ---------------------------------------------------------------------------------
 
-Result<std::span<const float>> CudaDecode::decode(const DecodeStep& step, KvPages& pages) {
+void CudaDecode::choose_pool(KvPages& pages) {
+  if (pages.k(0) == graph_pages_) return;
+  forget_graphs();
+  graph_pages_ = pages.k(0);
+}
+
+Status CudaDecode::upload(const DecodeStep& step, KvPages& pages) {
   if (step.plan->n_tokens > context_.max_context()) {
     return Error{ErrorCode::kContextExceeded, "The step is beyond the model's context."};
   }
-  if (pages.k(0) != graph_pages_) {
-    forget_graphs();
-    graph_pages_ = pages.k(0);
-  }
-  AttentionTrace trace;
-  if (step.trace_mass) {
-    auto reserved = trace_.reserve();
-    if (!reserved.ok()) return reserved.error();
-    trace = reserved.value();
-  }
   last_read_all_ = step.plan->reads_all;
-  Graph& graph = graphs_[last_read_all_][step.trace_mass];
-  if (!graph) {
-    auto captured = capture(kAllStages, trace, pages);
-    if (!captured.ok()) return captured.error();
-    graph = std::move(captured.value());
-  }
-  const char* what = "a decode step";
   Status status = context_.upload_pages(step.view, step.plan->n_tokens);
   if (status.ok()) status = upload_step(step);
   if (status.ok()) status = digests_.update(step, pages);
-  if (status.ok()) status = check(cudaGraphLaunch(graph.get(), context_.stream()), what);
+  return status;
+}
+
+Result<std::span<const float>> CudaDecode::decode(const DecodeStep& step, KvPages& pages) {
+  choose_pool(pages);
+  const bool reads_all = step.plan->reads_all;
+  const bool measures_kept = step.trace_kept && !reads_all;
+  StepWatch watch;
+  if (step.trace_mass || measures_kept) {
+    auto reserved = trace_.reserve(step.trace_mass);
+    if (!reserved.ok()) return reserved.error();
+    watch.trace = reserved.value();
+    if (measures_kept) watch.dense_lse = trace_.dense_lse();
+  }
+  const char* what = "a decode step";
+  Status status = upload(step, pages);
+  if (!status.ok()) return status.error();
+  Graph& graph = graphs_[reads_all][step.trace_mass][measures_kept];
+  if (!graph) {
+    auto captured = capture(kAllStages, watch, pages);
+    if (!captured.ok()) return captured.error();
+    graph = std::move(captured.value());
+  }
+  status = check(cudaGraphLaunch(graph.get(), context_.stream()), what);
   if (status.ok()) status = check(context_.fetch_logits(), what);
-  if (status.ok() && step.trace_mass) status = trace_.read(trace, device_list_pages(), step);
+  if (status.ok() && step.trace_mass) {
+    status = trace_.read_masses(watch.trace, device_list_pages(), step);
+  }
+  if (status.ok() && measures_kept) status = trace_.read_kept(step);
   if (status.ok()) status = context_.finish(what);
   if (!status.ok()) return status.error();
+  if (step.trace_kept && reads_all) step.trace->mass_kept.assign(step.plan->heads.size(), 1);
   return context_.host_logits();
+}
+
+Result<std::vector<StageTime>> CudaDecode::time_decode(const DecodeStep& step, KvPages& pages) {
+  const char* what = "timing a step";
+  if (Status status = upload(step, pages); !status.ok()) return status.error();
+  CudaClock clock;
+  StepWatch watch;
+  watch.clock = &clock;
+  auto graph = capture(kAllStages, watch, pages);
+  if (!graph.ok()) return graph.error();
+  Status status = check(cudaGraphLaunch(graph.value().get(), context_.stream()), what);
+  if (status.ok()) status = context_.finish(what);
+  if (!status.ok()) return status.error();
+  auto times = clock.times();
+  if (!times.ok()) return times.error();
+  for (StageTime& time : times.value()) {
+    time.bytes = context_.weights().stage_bytes(time.stage, time.layer);
+  }
+  return times;
 }
 
 Result<double> CudaDecode::time_stages(unsigned stages, int n_repeats, KvPages& pages) {

@@ -2,12 +2,20 @@
 // graph stays.
 #pragma once
 
+#include "backend/cuda/cuda_clock.h"
 #include "backend/cuda/cuda_context.h"
 #include "backend/cuda/cuda_digests.h"
 #include "backend/cuda/cuda_trace.h"
 #include "backend/cuda/kernels/attention.cuh"
 
 namespace scholia::cuda {
+
+// What is to be seen of a step beside its logits.
+struct StepWatch {
+  AttentionTrace trace;
+  float* dense_lse = nullptr;  // [heads][G]: of attention to everything, computed as well
+  CudaClock* clock = nullptr;  // looked at between the stages
+};
 
 class CudaDecode {
  public:
@@ -20,6 +28,9 @@ class CudaDecode {
 
   Status set_digest_layout(const DigestLayout& layout);
   Result<std::span<const float>> decode(const DecodeStep& step, KvPages& pages);
+  // The same without logits, with a look at the clock between the stages, which costs about a
+  // microsecond each.
+  Result<std::vector<StageTime>> time_decode(const DecodeStep& step, KvPages& pages);
   Result<double> time_stages(unsigned stages, int n_repeats, KvPages& pages);
 
   uint64_t digest_bytes() const { return digests_.bytes(); }
@@ -27,15 +38,18 @@ class CudaDecode {
 
  private:
   void forget_graphs();
+  // Graphs are made for one pool.
+  void choose_pool(KvPages& pages);
+  // All that a step's graph reads.
+  Status upload(const DecodeStep& step, KvPages& pages);
   Status upload_step(const DecodeStep& step);
   const HeadStep* device_heads() const;
   const int* device_list_pages() const;
-  Result<Graph> capture(unsigned stages, const AttentionTrace& trace, KvPages& pages);
-  cudaError_t enqueue_step(unsigned stages, const AttentionTrace& trace, KvPages& pages);
-  cudaError_t enqueue_layer(int layer, unsigned stages, const AttentionTrace& trace,
-                            KvPages& pages);
+  Result<Graph> capture(unsigned stages, const StepWatch& watch, KvPages& pages);
+  cudaError_t enqueue_step(unsigned stages, const StepWatch& watch, KvPages& pages);
+  cudaError_t enqueue_layer(int layer, unsigned stages, const StepWatch& watch, KvPages& pages);
   cudaError_t enqueue_qkv(const CudaLayer& w);
-  cudaError_t enqueue_attention(int layer, const AttentionTrace& trace, KvPages& pages);
+  cudaError_t enqueue_attention(int layer, const StepWatch& watch, KvPages& pages);
   cudaError_t enqueue_attention_out(const CudaLayer& w);
   cudaError_t enqueue_gate_up(const CudaLayer& w);
   cudaError_t enqueue_down(const CudaLayer& w);
@@ -46,7 +60,7 @@ class CudaDecode {
   AttentionLaunch attention_[2];  // of steps in which heads select, and in which none does
   DeviceBuffer hidden_, qkv_, attended_, gated_, angles_, part_states_, parts_done_, step_;
   PinnedBuffer host_step_;
-  Graph graphs_[2][2];                // by whether all is read, and whether there is a trace
+  Graph graphs_[2][2][2];  // by whether all is read, masses are traced, the mass kept is
   const f16* graph_pages_ = nullptr;  // the pool that they were made for
   bool last_read_all_ = true;
 };

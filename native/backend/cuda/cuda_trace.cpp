@@ -1,6 +1,7 @@
 #include "backend/cuda/cuda_trace.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace scholia::cuda {
 namespace {
@@ -26,25 +27,25 @@ void add_head(const HeadPlan& head, int n_tokens, const uint32_t* pages, const f
 
 }  // namespace
 
-Result<AttentionTrace> CudaTrace::reserve() {
-  const size_t heads = size_t(context_.n_heads());
-  const size_t places = heads * size_t(context_.max_pages());
-  const size_t group = size_t(context_.hp().group());
-  const size_t states = places * group * sizeof(float2), lse = heads * group * sizeof(float);
-  if (Status status = room_.grow(states + lse + places * 8, kWhat); !status.ok()) {
-    return status.error();
-  }
-  uint8_t* base = room_.as<uint8_t>();
+Result<AttentionTrace> CudaTrace::reserve(bool masses) {
+  Status status = lse_.grow(2 * n_lse() * sizeof(float), kWhat);
+  if (!status.ok()) return status.error();
   AttentionTrace trace;
+  trace.lse = lse_.as<float>();
+  if (!masses) return trace;
+  const size_t places = size_t(context_.n_heads()) * size_t(context_.max_pages());
+  const size_t states = places * size_t(context_.hp().group()) * sizeof(float2);
+  if (status = room_.grow(states + places * 8, kWhat); !status.ok()) return status.error();
+  uint8_t* base = room_.as<uint8_t>();
   trace.page_state = reinterpret_cast<float2*>(base);
-  trace.lse = reinterpret_cast<float*>(base + states);
-  trace.pages = reinterpret_cast<uint32_t*>(base + states + lse);
+  trace.pages = reinterpret_cast<uint32_t*>(base + states);
   trace.max_pages = context_.max_pages();
   device_masses_ = reinterpret_cast<float*>(trace.pages + places);
   return trace;
 }
 
-Status CudaTrace::read(const AttentionTrace& trace, const int* list_pages, const DecodeStep& step) {
+Status CudaTrace::read_masses(const AttentionTrace& trace, const int* list_pages,
+                              const DecodeStep& step) {
   const auto& heads = step.plan->heads;
   const int n_tokens = step.plan->n_tokens;
   Status status = check(launch_trace_masses(trace, list_pages, context_.n_heads(),
@@ -65,6 +66,27 @@ Status CudaTrace::read(const AttentionTrace& trace, const int* list_pages, const
   out.mass.clear();
   for (size_t h = 0; h < heads.size(); ++h) {
     add_head(heads[h], n_tokens, &pages_[h * width], &masses_[h * width], out);
+  }
+  return {};
+}
+
+Status CudaTrace::read_kept(const DecodeStep& step) {
+  const size_t group = size_t(context_.hp().group());
+  std::vector<float> lse(2 * n_lse());
+  Status status = check(cudaMemcpyAsync(lse.data(), lse_.as<void>(), lse.size() * sizeof(float),
+                                        cudaMemcpyDeviceToHost, context_.stream()),
+                        kWhat);
+  if (status.ok()) status = context_.finish(kWhat);
+  if (!status.ok()) return status;
+  std::vector<float>& kept = step.trace->mass_kept;
+  kept.clear();
+  for (size_t h = 0; h < step.plan->heads.size(); ++h) {
+    const float *read = &lse[h * group], *all = read + n_lse();
+    float sum = 0;
+    for (size_t g = 0; g < group; ++g) sum += std::exp2(read[g] - all[g]);
+    // A head that reads everything may do so in other pieces: 1 but for rounding.
+    const HeadPlan& head = step.plan->heads[h];
+    kept.push_back(head.n_selected == head.n_free() ? 1 : std::min(1.0F, sum / float(group)));
   }
   return {};
 }

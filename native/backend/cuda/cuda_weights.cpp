@@ -206,6 +206,24 @@ uint64_t CudaWeights::bytes() const {
   return n;
 }
 
+uint64_t CudaWeights::stage_bytes(DecodeStage stage, int layer) const {
+  const CudaLayer& l = layers[size_t(layer)];
+  const auto sum = [](std::initializer_list<const DeviceMatrix*> matrices) {
+    uint64_t n = 0;
+    for (const DeviceMatrix* m : matrices) n += m->bytes();
+    return n;
+  };
+  switch (stage) {
+    case DecodeStage::kAttentionIn: return sum({&l.wq, &l.wk, &l.wv});
+    case DecodeStage::kAttentionOut: return sum({&l.wo});
+    case DecodeStage::kFeedForward: return sum({&l.gate_up, &l.gate, &l.up, &l.down});
+    case DecodeStage::kLogits: return sum({&output});
+    case DecodeStage::kEmbed:
+    case DecodeStage::kAttend: return 0;
+  }
+  return 0;
+}
+
 size_t CudaWeights::largest_layer_matrix() const {
   size_t most = 0;
   for (const CudaLayer& l : layers) {

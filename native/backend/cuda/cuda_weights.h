@@ -8,6 +8,7 @@
 
 #include "backend/cuda/device_buffer.h"
 #include "backend/cuda/kernels/device_matrix.h"
+#include "engine/engine.h"
 #include "engine/model/gguf_model.h"
 
 namespace scholia::cuda {
@@ -34,6 +35,8 @@ class CudaWeights {
   std::vector<CudaLayer> layers;
 
   uint64_t bytes() const;
+  // What a stage of a decode step reads of them.
+  uint64_t stage_bytes(DecodeStage stage, int layer) const;
   // The most f16 that a layer's matrix takes, for prefill's products.
   size_t largest_layer_matrix() const;
 

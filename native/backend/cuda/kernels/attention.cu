@@ -38,7 +38,8 @@ __global__ void __launch_bounds__(kThreads, 2)
 
   // What the step's beginning wrote is there already: other kernels have waited for it.
   const int n_tokens = *p.n_tokens;
-  const HeadStep head = p.heads[head_idx];
+  HeadStep head = p.heads[head_idx];
+  if (p.reads_all) head.n_selected = head.first_local_block - head.sink_blocks;
   const PageList pages(head, n_tokens);
   // Of a short context fewer parts have enough to do; the others leave.
   const int parts = min(how.parts, max(1, pages.n_pages / kPagesForPart));

@@ -52,6 +52,7 @@ struct AttentionParams {
   const uint32_t* pages = nullptr;  // page table
   const int* n_tokens = nullptr;    // context length, the new token included
   const HeadStep* heads = nullptr;  // [all heads]
+  bool reads_all = false;           // whatever the heads' plans say
   const DigestPlanes* digests = nullptr;  // [all heads]; null: no head selects
   float* out = nullptr;             // [Hq * D]
   float* part_states = nullptr;     // parts: [Hkv][parts][G * D + 2 G], scratch

@@ -64,6 +64,14 @@ struct DeviceMatrix {
   __host__ __device__
 #endif
   int n_units() const { return n_cols / kUnitWeights; }
+
+  uint64_t bytes() const {
+    const PlaneBytes plane = plane_bytes(format);
+    const uint64_t units = uint64_t(n_rows) * uint64_t(n_cols / kUnitWeights);
+    const int per_super = plane.supers + (plane.scales_per_super ? plane.scales : 0);
+    const int per_unit = plane.codes + plane.high + (plane.scales_per_super ? 0 : plane.scales);
+    return units * uint64_t(per_unit) + units / kSuperUnits * uint64_t(per_super);
+  }
 };
 
 }  // namespace scholia::cuda
