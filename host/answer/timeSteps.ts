@@ -4,7 +4,6 @@ import type { StepTimings } from "../../contract/timing.ts";
 import type { Engine } from "../engine/engine.ts";
 import { modelOf } from "../prefill/readDocument.ts";
 
-/** @throws ScholiaError `device_unavailable` where the device does not measure its stages */
 export async function timeSteps(
   engine: Engine,
   sequence: number,

@@ -366,8 +366,7 @@ export interface NativeEngine {
     onToken?: (token: GeneratedToken<Detail>) => void,
   ): NativeJob<GenerateReport>;
 
-  /** Times the stages of decode steps on a copy of the sequence. Errors: `device_unavailable` where
-   * the device does not measure its stages. */
+  /** Times the stages of decode steps on a copy of the sequence. */
   timeSteps(sequence: number, options?: TimingOptions): NativeJob<StepTiming>;
 
   /** Appends tokens as prompt and resolves to the logits of each: [tokens][vocabulary]. Tests only:

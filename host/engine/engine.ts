@@ -261,8 +261,7 @@ export class Engine {
     return { report, [Symbol.asyncIterator]: () => tokens.drain(() => left.abort()) };
   }
 
-  /** Where the time of a decode step goes, on a copy of the sequence.
-   * @throws ScholiaError `device_unavailable` where the device does not measure it */
+  /** Where the time of a decode step goes, on a copy of the sequence. */
   timeSteps(sequence: number, options: TimingOptions = {}): Promise<StepTiming> {
     return this.run((native) => native.timeSteps(sequence, options));
   }

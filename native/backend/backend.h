@@ -36,7 +36,7 @@ struct DecodeStep {
   const Digests* digests = nullptr;             // null too where the backend keeps its own
   StepTrace* trace = nullptr;      // blocks per head always; masses when trace_mass
   bool trace_mass = false;
-  bool trace_kept = false;         // left out by backends that do not measure it
+  bool trace_kept = false;         // the mass kept too
 };
 
 class Backend {
@@ -66,9 +66,7 @@ class Backend {
   virtual Result<std::span<const float>> decode(const DecodeStep& step, KvPages& pages) = 0;
   // The same with a look at the clock between the stages: their times, and the bytes of weights that
   // each reads. No logits.
-  virtual Result<std::vector<StageTime>> time_decode(const DecodeStep&, KvPages&) {
-    return Error{ErrorCode::kDeviceUnavailable, "This device does not measure its stages."};
-  }
+  virtual Result<std::vector<StageTime>> time_decode(const DecodeStep& step, KvPages& pages) = 0;
   // What its memory gives at most, measured; 0: unknown.
   virtual double bytes_per_second() const { return 0; }
 };

@@ -68,8 +68,8 @@ struct StepTrace {
   std::vector<uint32_t> block_offset;    // [heads + 1]
   std::vector<uint32_t> block_idx;       // kv_block index within the head's own block size
   std::vector<float> mass;               // share of attention, mean over the group's query heads
-  // With trace_kept only, and where the device measures it: of the attention that dense decode
-  // would give to the whole context, the share that falls on what was read. [heads]
+  // With trace_kept only: of the attention that dense decode would give to the whole context, the
+  // share that falls on what was read. [heads]
   std::vector<float> mass_kept;
 };
 
@@ -195,7 +195,6 @@ class Engine {
                                    const DecodeOptions& options) = 0;
   virtual std::span<const float> logits() const = 0;  // [n_vocab] of the last prefill or decode
   // Times the stages of n_steps decode steps on a copy of the sequence, which stays as it is.
-  // kDeviceUnavailable where the device does not measure its stages.
   virtual Result<StepTiming> time_steps(SequenceId sequence, const DecodeOptions& options,
                                         int n_steps) = 0;
 
