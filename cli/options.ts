@@ -2,6 +2,7 @@
 import { resolve } from "node:path";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { modes } from "../contract/answer.ts";
+import { type DigestBits, digestBits } from "../contract/heads.ts";
 import { devices, type EngineSettings } from "../contract/routes.ts";
 
 export { dataDir } from "../host/store/dataDir.ts";
@@ -113,6 +114,24 @@ export function wholeNumbers(least: number) {
     const one = wholeNumber(least);
     const values = text.split(",").map((part) => one(part.trim()));
     return [...new Set(values)];
+  };
+}
+
+/** Bits of a digest's numbers: 4,16. */
+export function digestBitsOf(text: string): DigestBits[] {
+  const bits = wholeNumbers(2)(text);
+  const isKnown = (value: number): value is DigestBits =>
+    (digestBits as readonly number[]).includes(value);
+  if (bits.every(isKnown)) return bits;
+  throw new InvalidArgumentError(`${digestBits.join(", ")} are expected, not "${text}".`);
+}
+
+/** One of a few words. */
+export function wordOf<Word extends string>(words: readonly Word[]) {
+  return (text: string): Word => {
+    const [word, ...others] = wordsOf(words)(text);
+    if (word !== undefined && others.length === 0) return word;
+    throw new InvalidArgumentError(`One of ${words.join(", ")} is expected, not "${text}".`);
   };
 }
 

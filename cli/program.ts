@@ -2,7 +2,8 @@
 import { existsSync, readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { modes } from "../contract/answer.ts";
-import { qualityParts, taskNames } from "../contract/quality.ts";
+import { digestKinds } from "../contract/heads.ts";
+import { equalities, qualityParts, taskNames } from "../contract/quality.ts";
 import { ask } from "./commands/ask.ts";
 import { type BenchOptions, bench } from "./commands/bench.ts";
 import { type CalibrateOptions, calibrate } from "./commands/calibrate.ts";
@@ -18,9 +19,11 @@ import {
   addAnswerOptions,
   addDataOptions,
   addEngineOptions,
+  digestBitsOf,
   type EngineOptions,
   wholeNumber,
   wholeNumbers,
+  wordOf,
   wordsOf,
 } from "./options.ts";
 import { exitCodes, type Shell, withHost } from "./shell.ts";
@@ -144,6 +147,19 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
     .option("--tail <tokens>", "positions compared in each text", wholeNumber(16, 65_536), 256)
     .option("--tasks <list>", "only these tasks (default: all)", wordsOf(taskNames), [])
     .option("--samples <n>", "documents of each task", wholeNumber(1, 1000), 2)
+    .option(
+      "--digests <list>",
+      "compare these digests instead of head maps",
+      wordsOf(digestKinds),
+      [],
+    )
+    .option("--bits <list>", "of a number of the digests; 16: not quantised", digestBitsOf, [4])
+    .option(
+      "--same <what>",
+      "bytes per token or tokens, for all digests",
+      wordOf(equalities),
+      "bytes",
+    )
     .option("--shuffles <n>", "profiles with shuffled heads", wholeNumber(0, 16), 1)
     .option("--seed <n>", "seed of what is made up", wholeNumber(0, 0xffff), 1)
     .action(

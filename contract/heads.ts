@@ -1,6 +1,15 @@
 /** What is known of a model's heads, as `scholia heads` shows it. A head is a (layer, KV head)
  * pair. */
 
+/** What summarises a block, so that it can be ranked unread: `native/include/engine/head_profile.h`
+ * defines each. */
+export const digestKinds = ["mean_std", "quest", "arkvale", "mean", "centroids"] as const;
+export type DigestKind = (typeof digestKinds)[number];
+
+/** Bits of a number of a digest; 16: an f16, not quantised. */
+export const digestBits = [2, 4, 8, 16] as const;
+export type DigestBits = (typeof digestBits)[number];
+
 export interface HeadRow {
   layer: number;
   kvHead: number;

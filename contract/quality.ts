@@ -3,6 +3,10 @@
 export const qualityParts = ["divergence", "tasks"] as const;
 export type QualityPart = (typeof qualityParts)[number];
 
+/** What digests are compared at: the same bytes read per token, or the same tokens. */
+export const equalities = ["bytes", "tokens"] as const;
+export type Equality = (typeof equalities)[number];
+
 /** Tasks in the manner of RULER (arXiv 2404.06654): `host/quality/tasks.ts` says what each asks. */
 export const taskNames = [
   "single_1",

@@ -22,9 +22,15 @@ import {
   pageRangeSchema,
   type ReadStore,
 } from "./documents.ts";
-import type { CalibrationReport, HeadCurves, HeadTable } from "./heads.ts";
+import {
+  type CalibrationReport,
+  digestBits,
+  digestKinds,
+  type HeadCurves,
+  type HeadTable,
+} from "./heads.ts";
 import type { MeasuredRate, MemoryEstimate, MemoryMap } from "./memory.ts";
-import { type QualityReport, qualityParts, taskNames } from "./quality.ts";
+import { equalities, type QualityReport, qualityParts, taskNames } from "./quality.ts";
 import type { QueueItem } from "./queue.ts";
 import { devices, type Settings, settingsSchema } from "./settings.ts";
 import type { StepTimings } from "./timing.ts";
@@ -244,6 +250,11 @@ export const runInputs = {
     tasks: z.array(z.enum(taskNames)).default([]),
     /** Documents of each task. */
     samples: z.int().min(1).max(1000).default(2),
+    /** Compare these digests, each with these bits, with uniform 32's; empty: compare head maps. */
+    digests: z.array(z.enum(digestKinds)).default([]),
+    bits: z.array(z.union(digestBits.map((bits) => z.literal(bits)))).default([4]),
+    /** What the digests are compared at: equal bytes read per token, or equal budgets. */
+    same: z.enum(equalities).default("bytes"),
     /** Maps whose heads are shuffled, beside the profile. */
     shuffles: z.int().min(0).max(16).default(1),
     seed: z.int().min(0).max(0xffff).default(1),

@@ -1,5 +1,12 @@
 import { resolve } from "node:path";
-import type { Estimate, QualityPart, QualityReport, TaskName } from "../../contract/quality.ts";
+import type { DigestBits, DigestKind } from "../../contract/heads.ts";
+import type {
+  Equality,
+  Estimate,
+  QualityPart,
+  QualityReport,
+  TaskName,
+} from "../../contract/quality.ts";
 import { bytes, count } from "../format.ts";
 import { type EngineOptions, engineSettings } from "../options.ts";
 import { exitCodes, type Shell } from "../shell.ts";
@@ -12,6 +19,9 @@ export interface QualityOptions extends EngineOptions {
   tail: number;
   tasks: TaskName[];
   samples: number;
+  digests: DigestKind[];
+  bits: DigestBits[];
+  same: Equality;
   shuffles: number;
   seed: number;
 }
@@ -27,6 +37,9 @@ export async function quality(shell: Shell, options: QualityOptions): Promise<nu
     tailTokens: options.tail,
     tasks: options.tasks,
     samples: options.samples,
+    digests: options.digests,
+    bits: options.bits,
+    same: options.same,
     shuffles: options.shuffles,
     seed: options.seed,
   });

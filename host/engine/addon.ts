@@ -14,6 +14,7 @@ import { join } from "node:path";
 import type { Mode } from "../../contract/answer.ts";
 import type { BenchRow } from "../../contract/bench.ts";
 import { type ErrorValue, ScholiaError } from "../../contract/errors.ts";
+import type { DigestBits, DigestKind } from "../../contract/heads.ts";
 import type { StageTime } from "../../contract/timing.ts";
 import { nativeDir } from "../models/cache.ts";
 import { isBundled, unpackedFile } from "../places.ts";
@@ -95,8 +96,10 @@ export interface MemoryReport {
 export interface NativeHeadProfile {
   /** Of the model it was made for; empty for the uniform profile, which fits all. */
   modelFingerprint: string;
-  /** Which two vectors summarise a kv_block. */
-  digest: "mean_std" | "quest" | "arkvale";
+  digest: DigestKind;
+  /** Of a number of a digest: other digests than INT4 of the first three kinds are there to be compared,
+   * on the processor only. */
+  digestBits: DigestBits;
   /** [heads] 16, 32, 64 or 128. */
   blockTokens: Uint16Array;
   /** [heads] mean 1. */

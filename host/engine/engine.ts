@@ -6,6 +6,7 @@
  * `tokenize` waits. */
 import type { BenchRow } from "../../contract/bench.ts";
 import { type ErrorCode, engineErrorCodes, ScholiaError } from "../../contract/errors.ts";
+import type { DigestBits } from "../../contract/heads.ts";
 import type { MemorySample } from "../../contract/memory.ts";
 import {
   type BenchOptions,
@@ -74,6 +75,8 @@ export interface BenchCall extends Omit<BenchOptions, "depths">, Stoppable {
 
 /** A head profile with any arrays of numbers. */
 export interface HeadProfileInput extends Pick<NativeHeadProfile, "modelFingerprint" | "digest"> {
+  /** Default 4. */
+  digestBits?: DigestBits;
   blockTokens: ArrayLike<number>;
   budgetShare: ArrayLike<number>;
 }
@@ -144,11 +147,13 @@ export class Engine {
     return this.run((native) => native.profile());
   }
 
-  /** @throws ScholiaError `profile_mismatch`, `invalid_argument` */
+  /** @throws ScholiaError `profile_mismatch`, `invalid_argument`, `device_unavailable` for a digest that
+   *   the device does not have */
   setProfile(profile: HeadProfileInput): Promise<void> {
     return this.run((native) =>
       native.setProfile({
         ...profile,
+        digestBits: profile.digestBits ?? 4,
         blockTokens: Uint16Array.from(profile.blockTokens),
         budgetShare: Float32Array.from(profile.budgetShare),
       }),

@@ -1,9 +1,20 @@
 /** What a head reads per decoded token: the rules of native/engine/decode/plan.h and of the digest
  * layout (native/engine/kv/digests.h), so that an allocation can count the bytes before it is run. */
 
+import type { DigestBits, DigestKind } from "../../contract/heads.ts";
+
 const sinkTokens = 64;
 const localTokens = 128;
 const digestGroupTokens = 2048;
+
+/** How blocks are summarised. */
+export interface DigestFormat {
+  digest: DigestKind;
+  digestBits: DigestBits;
+}
+
+/** What profiles are made for. */
+const decodeDigest: DigestFormat = { digest: "mean_std", digestBits: 4 };
 
 export interface HeadReading {
   /** Tokens read, forced ones included: whole blocks within the budget, at least the forced tokens
@@ -20,6 +31,7 @@ export function headReading(
   budgetTokens: number,
   contextTokens: number,
   headDim: number,
+  digest: DigestFormat = decodeDigest,
 ): HeadReading {
   const local = Math.max(2 * blockTokens, localTokens);
   const firstLocal = Math.floor(Math.max(0, contextTokens - local) / blockTokens);
@@ -34,11 +46,13 @@ export function headReading(
     kvBytes: tokens * 4 * headDim,
     // A head that reads every block scores none.
     digestBytes:
-      selected < free ? digestBytes(blockTokens, sink, firstLocal, contextTokens, headDim) : 0,
+      selected < free
+        ? digestBytes(blockTokens, sink, firstLocal, contextTokens, headDim, digest)
+        : 0,
   };
 }
 
-/** Bytes of the digests of the blocks [first, end): INT4 records and f16 scales in closed groups,
+/** Bytes of the digests of the blocks [first, end): quantised records and f16 scales in closed groups,
  * f16 records in the open one. */
 function digestBytes(
   blockTokens: number,
@@ -46,6 +60,7 @@ function digestBytes(
   end: number,
   contextTokens: number,
   headDim: number,
+  { digest, digestBits }: DigestFormat,
 ): number {
   const perGroup = digestGroupTokens / blockTokens;
   const closedBlocks = Math.floor(contextTokens / digestGroupTokens) * perGroup;
@@ -55,7 +70,9 @@ function digestBytes(
     inClosed === 0
       ? 0
       : Math.ceil(Math.min(end, closedBlocks) / perGroup) - Math.floor(first / perGroup);
-  return groups * 8 * headDim + inClosed * headDim + inOpen * 4 * headDim;
+  const channels = (digest === "mean" ? 1 : 2) * headDim;
+  const scaleBytes = digestBits === 16 ? 0 : 4 * channels;
+  return groups * scaleBytes + (inClosed * channels * digestBits) / 8 + inOpen * 2 * channels;
 }
 
 /** K and V of each layer and KV head, two bytes a channel. */

@@ -5,12 +5,11 @@ import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { ScholiaError } from "../../contract/errors.ts";
+import { type DigestKind, digestKinds } from "../../contract/heads.ts";
 import { ownFile } from "../places.ts";
 
 export const blockSizes = [16, 32, 64, 128] as const;
 export const uniformBlockTokens = 32;
-export const digestKinds = ["mean_std", "quest", "arkvale"] as const;
-export type DigestKind = (typeof digestKinds)[number];
 
 export const profileFormat = "scholia head profile";
 export const profileVersion = 2;
@@ -37,7 +36,7 @@ export const headProfileSchema = z.strictObject({
     kvHeads: dimension,
     headDim: dimension,
   }),
-  /** Which two vectors summarise a kv_block: the measurement holds for these only. */
+  /** What summarises a kv_block, in INT4: the measurement holds for this only. */
   digest: z.enum(digestKinds),
   /** Where the bytes of uniform 32 were the limit. */
   reference: z.strictObject({

@@ -1,6 +1,7 @@
 /** How far sparse reading is from dense reading of the same text: the Kullback-Leibler divergence
  * KL(dense || sparse) of the next-token distributions, token by token, teacher forced. */
-import type { Engine } from "../engine/engine.ts";
+import { ScholiaError } from "../../contract/errors.ts";
+import type { Engine, Stoppable } from "../engine/engine.ts";
 import type { ReadingMode } from "./readingModes.ts";
 
 /** A text whose last tokens are read one by one. */
@@ -33,22 +34,27 @@ export interface Divergence {
   blocksPerToken: number;
 }
 
+export interface DivergenceCall extends Stoppable {
+  onProgress?: (done: string) => void;
+}
+
 /** Rows of logits are large: so many of each mode are held at a time. */
 const chunkTokens = 256;
 
 /** Reads the text up to its tail once, densely, then the tail token by token in each mode from a fork
- * of its own. */
+ * of its own.
+ * @throws ScholiaError `cancelled`, at the next token */
 export async function measureDivergence(
   engine: Engine,
   text: HeldOutText,
   dense: ReadingMode,
   modes: ReadingMode[],
-  onProgress: (done: string) => void = () => {},
+  { signal, onProgress = () => {} }: DivergenceCall = {},
 ): Promise<Divergence[]> {
   const head = text.tokens.slice(0, text.tokens.length - text.tailTokens);
   const tail = text.tokens.slice(head.length);
   const sequence = await engine.createSequence();
-  await engine.prefill(sequence, head, { persist: true, wantLogits: false });
+  await engine.prefill(sequence, head, { persist: true, wantLogits: false, signal });
   onProgress("read");
   const open = async (mode: ReadingMode) => ({ mode, sequence: await engine.fork(sequence) });
   const truth = await open(dense);
@@ -58,9 +64,9 @@ export async function measureDivergence(
     for (let at = 0; at < tail.length; at += chunkTokens) {
       const chunk = tail.slice(at, at + chunkTokens);
       const following = tail.slice(at + 1, at + chunkTokens + 1);
-      const dense = await readTokens(engine, truth, chunk);
+      const dense = await readTokens(engine, truth, chunk, signal);
       for (const [index, fork] of read.entries())
-        sums[index]!.add(following, dense, await readTokens(engine, fork, chunk));
+        sums[index]!.add(following, dense, await readTokens(engine, fork, chunk, signal));
       onProgress(`${Math.min(tail.length, at + chunkTokens)} of ${tail.length} positions`);
     }
     return sums.map((sum) => sum.mean());
@@ -81,10 +87,12 @@ async function readTokens(
   engine: Engine,
   { mode: { mode, budgetTokens, profile }, sequence }: { mode: ReadingMode; sequence: number },
   tokens: Int32Array,
+  signal: AbortSignal | undefined,
 ): Promise<TailReading> {
   await engine.setProfile(profile);
   const reading: TailReading = { logits: [], bytes: 0, blocks: 0 };
   for (const token of tokens) {
+    if (signal?.aborted) throw new ScholiaError("cancelled", "The measurement was stopped.");
     const step = await engine.decode(sequence, token, { mode, budgetTokens, trace: "counts" });
     reading.bytes += step.kvBytes + step.digestBytes;
     reading.blocks += step.blocks.reduce((sum, count) => sum + count, 0);

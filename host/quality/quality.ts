@@ -21,11 +21,13 @@ import {
 } from "./divergence.ts";
 import { pairedInterval, ratioInterval } from "./intervals.ts";
 import {
+  atBytesOfUniform32,
   dense,
   profiled,
   profiledAtEqualBytes,
   type ReadingMode,
   shuffled,
+  summarised,
   uniform,
 } from "./readingModes.ts";
 import { runTasks } from "./runTasks.ts";
@@ -98,9 +100,11 @@ async function measure(
 function modesAt(
   engine: Engine,
   profile: HeadProfile | null,
-  { budgetTokens, shuffles, seed }: RunParsed<"quality.run">,
+  input: RunParsed<"quality.run">,
   depthTokens: number,
 ): ReadingMode[] {
+  const { budgetTokens, digests, shuffles, seed } = input;
+  if (digests.length > 0) return digestModes(engine, input, depthTokens);
   const uniforms = [uniform(engine, 32, budgetTokens), uniform(engine, 16, budgetTokens)];
   if (profile === null) return uniforms;
   const maps = Array.from({ length: shuffles }, (_, index) =>
@@ -111,6 +115,25 @@ function modesAt(
     profiled(engine, profile, budgetTokens),
     profiledAtEqualBytes(engine, profile, budgetTokens, depthTokens),
     ...maps,
+  ];
+}
+
+/** Uniform 32, whose digests are mean and standard deviation in INT4, and the others beside it. */
+function digestModes(
+  engine: Engine,
+  { budgetTokens, digests, bits, same }: RunParsed<"quality.run">,
+  depthTokens: number,
+): ReadingMode[] {
+  const modes = digests.flatMap((digest) =>
+    bits
+      .filter((width) => digest !== "mean_std" || width !== 4)
+      .map((width) => summarised(engine, digest, width, budgetTokens)),
+  );
+  return [
+    uniform(engine, 32, budgetTokens),
+    ...(same === "tokens"
+      ? modes
+      : modes.map((mode) => atBytesOfUniform32(engine, mode, depthTokens))),
   ];
 }
 
@@ -126,9 +149,9 @@ async function divergences(
   for (const [index, document] of opened.entries())
     for (const text of await heldOutTexts(engine, document, contextTokens, input, index)) {
       const modes = modesAt(engine, profile, input, middleOfTail(text));
-      const said = (done: string) => sink.notice(`${text.name}: ${done}`);
-      rows.push(...(await measureDivergence(engine, text, dense(engine), modes, said)));
-      if (sink.signal.aborted) throw new ScholiaError("cancelled", "The measurement was stopped.");
+      const onProgress = (done: string) => sink.notice(`${text.name}: ${done}`);
+      const call = { signal: sink.signal, onProgress };
+      rows.push(...(await measureDivergence(engine, text, dense(engine), modes, call)));
     }
   return rows;
 }

@@ -1,5 +1,6 @@
 /** The ways of reading that are compared. */
 import type { Mode } from "../../contract/answer.ts";
+import type { DigestBits, DigestKind } from "../../contract/heads.ts";
 import type { Engine, HeadProfileInput } from "../engine/engine.ts";
 import { headReading } from "../kv/readCost.ts";
 import {
@@ -43,27 +44,61 @@ export function profiled(engine: Engine, profile: HeadProfile, budgetTokens: num
   return { name: "profile", mode: "ab-sparse", budgetTokens, profile: engineProfile(profile) };
 }
 
-/** The profile with as much less budget as its digests are larger than uniform 32's (it has smaller
- * blocks): both read the same bytes per token at this depth, within a block for each head. */
+/** Blocks of 32 tokens for every head, summarised in another way. A digest of one vector stands for 16
+ * tokens, so that it takes the bytes that two vectors take for 32. */
+export function summarised(
+  engine: Engine,
+  digest: DigestKind,
+  digestBits: DigestBits,
+  budgetTokens: number,
+): ReadingMode {
+  const blockTokens = digest === "mean" ? uniformBlockTokens / 2 : uniformBlockTokens;
+  const { profile, ...mode } = uniform(engine, blockTokens, budgetTokens);
+  return {
+    ...mode,
+    name: `${digest} ${digestBits === 16 ? "f16" : `INT${digestBits}`}`,
+    profile: { ...profile, digest, digestBits },
+  };
+}
+
+/** The mode with as much less budget as its digests are larger than uniform 32's, or as much more: both
+ * read the same bytes per token at this depth, within a block for each head. */
+export function atBytesOfUniform32(
+  engine: Engine,
+  mode: ReadingMode,
+  depthTokens: number,
+): ReadingMode {
+  const { budgetTokens, profile } = mode;
+  const own = digestBytes(engine, profile, budgetTokens, depthTokens);
+  const wanted = digestBytes(engine, uniformProfile(engine.model), budgetTokens, depthTokens);
+  const tokenBytes = 4 * engine.model.headDim * profile.blockTokens.length;
+  return { ...mode, budgetTokens: budgetTokens - Math.ceil((own - wanted) / tokenBytes) };
+}
+
+/** Of all heads. */
+function digestBytes(
+  { model: { headDim } }: Engine,
+  { blockTokens, digest, digestBits = 4 }: HeadProfileInput,
+  budgetTokens: number,
+  depthTokens: number,
+): number {
+  const format = { digest, digestBits };
+  return Array.from(blockTokens).reduce(
+    (sum, block) =>
+      sum + headReading(block, budgetTokens, depthTokens, headDim, format).digestBytes,
+    0,
+  );
+}
+
+/** {@link profiled} with the bytes of uniform 32. */
 export function profiledAtEqualBytes(
   engine: Engine,
   profile: HeadProfile,
   budgetTokens: number,
   depthTokens: number,
 ): ReadingMode {
-  const { headDim } = engine.model;
-  const blocks = profile.blockTokens.flat();
-  const digestBytes = (blockTokens: number) =>
-    headReading(blockTokens, budgetTokens, depthTokens, headDim).digestBytes;
-  const more = blocks.reduce(
-    (sum, block) => sum + digestBytes(block) - digestBytes(uniformBlockTokens),
-    0,
-  );
-  const tokenBytes = 4 * headDim * blocks.length;
-  return {
-    ...profiled(engine, profile, budgetTokens - Math.ceil(more / tokenBytes)),
-    name: "profile, same bytes",
-  };
+  const mode = profiled(engine, profile, budgetTokens);
+  return { ...atBytesOfUniform32(engine, mode, depthTokens), name: "profile, same bytes" };
 }
 
 /** The profile's block sizes and budgets, dealt out to other heads: what is left of its gain is owed to

@@ -63,7 +63,9 @@ const std::vector<std::pair<std::string_view, Device>> kDevices = {
 const std::vector<std::pair<std::string_view, DigestKind>> kDigests = {
     {"mean_std", DigestKind::kMeanStd},
     {"quest", DigestKind::kQuest},
-    {"arkvale", DigestKind::kArkVale}};
+    {"arkvale", DigestKind::kArkVale},
+    {"mean", DigestKind::kMean},
+    {"centroids", DigestKind::kCentroids}};
 
 TraceDetail read_decode_options(const Options& from, DecodeOptions& into) {
   into.mode = from.get("mode").choice(kModes, into.mode);
@@ -181,10 +183,12 @@ EngineConfig engine_config(const Argument& argument) {
 
 HeadProfile head_profile(const Argument& argument) {
   if (!argument.given()) argument.refuse("a head profile");
-  const Options from(argument, {"modelFingerprint", "digest", "blockTokens", "budgetShare"});
+  const Options from(argument, {"modelFingerprint", "digest", "digestBits", "blockTokens",
+                                "budgetShare"});
   HeadProfile profile;
   profile.model_fingerprint = from.get("modelFingerprint").text();
-  profile.digest = from.get("digest").choice(kDigests);
+  profile.digest.kind = from.get("digest").choice(kDigests);
+  profile.digest.bits = uint8_t(from.get("digestBits").integer(2, 16, profile.digest.bits));
   profile.block_tokens = from.get("blockTokens").uint16s();
   profile.budget_share = from.get("budgetShare").floats();
   return profile;

@@ -112,6 +112,10 @@ std::string_view digest_word(DigestKind digest) {
       return "quest";
     case DigestKind::kArkVale:
       return "arkvale";
+    case DigestKind::kMean:
+      return "mean";
+    case DigestKind::kCentroids:
+      return "centroids";
   }
   return "";
 }
@@ -234,7 +238,8 @@ Napi::Value to_js(Napi::Env env, const MemoryReport& value) {
 Napi::Value to_js(Napi::Env env, const HeadProfile& value) {
   return Fields(env)
       .text("modelFingerprint", value.model_fingerprint)
-      .text("digest", digest_word(value.digest))
+      .text("digest", digest_word(value.digest.kind))
+      .number("digestBits", value.digest.bits)
       .set("blockTokens", copy<Napi::Uint16Array>(env, value.block_tokens))
       .set("budgetShare", copy<Napi::Float32Array>(env, value.budget_share))
       .object();

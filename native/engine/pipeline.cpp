@@ -54,7 +54,8 @@ uint64_t profile_id(const HeadProfile& profile) {
       hash = (hash ^ static_cast<const uint8_t*>(data)[i]) * 1099511628211ULL;
     }
   };
-  mix(&profile.digest, sizeof profile.digest);
+  mix(&profile.digest.kind, sizeof profile.digest.kind);
+  mix(&profile.digest.bits, sizeof profile.digest.bits);
   mix(profile.block_tokens.data(), profile.block_tokens.size() * sizeof(uint16_t));
   mix(profile.budget_share.data(), profile.budget_share.size() * sizeof(float));
   return hash;
@@ -228,11 +229,13 @@ Status Pipeline::set_profile(HeadProfile profile) {
       !status.ok()) {
     return status;
   }
+  auto layout = std::make_unique<DigestLayout>(shape_, profile);
+  if (Status status = backend_->set_digest_layout(*layout); !status.ok()) return status;
   profile_ = std::move(profile);
   profile_id_ = profile_id(profile_);
-  digest_layout_ = std::make_unique<DigestLayout>(shape_, profile_);
+  digest_layout_ = std::move(layout);
   kv_->clear_digests();
-  return backend_->set_digest_layout(*digest_layout_);
+  return {};
 }
 
 MemoryReport Pipeline::memory() const {

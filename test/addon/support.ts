@@ -62,6 +62,13 @@ export const englishText: string = readFileSync(
   "utf8",
 );
 
+/** Some thousand tokens of prose about one thing. */
+export const repositoryText: string = ["decisions", "quality", "documents", "window"]
+  .map((name) =>
+    readFileSync(fileURLToPath(new URL(`../../docs/${name}.md`, import.meta.url)), "utf8"),
+  )
+  .join("\n");
+
 export interface ChildResult {
   code: number | null;
   signal: NodeJS.Signals | null;

@@ -72,11 +72,12 @@ TEST_P(CpuExp, SpecialValues) {
 
 // One layer of stored K with its digests, built by the code that decode uses.
 struct DigestFixture {
-  DigestFixture(Random& random, int head_dim, std::vector<uint16_t> block_tokens, int n_tokens)
+  DigestFixture(Random& random, int head_dim, std::vector<uint16_t> block_tokens, int n_tokens,
+                DigestFormat format = {})
       : shape{1, int(block_tokens.size()), head_dim},
         pages(std::move(KvPages::reserve(shape, (n_tokens + 15) / 16).value())),
         table((n_tokens + 15) / 16),
-        layout(shape, profile_of(shape, std::move(block_tokens))) {
+        layout(shape, profile_of(shape, std::move(block_tokens), format)) {
     std::iota(table.begin(), table.end(), 0U);
     random.shuffle(table);
     for (int t = 0; t < n_tokens; t++) {
@@ -91,8 +92,10 @@ struct DigestFixture {
     digests.update(layout, pages, {table.data(), n_tokens});
   }
 
-  static HeadProfile profile_of(const KvShape& shape, std::vector<uint16_t> block_tokens) {
+  static HeadProfile profile_of(const KvShape& shape, std::vector<uint16_t> block_tokens,
+                                DigestFormat format) {
     HeadProfile profile = HeadProfile::uniform(shape.n_layers, shape.n_kv_heads);
+    profile.digest = format;
     profile.block_tokens = std::move(block_tokens);
     return profile;
   }
@@ -104,17 +107,16 @@ struct DigestFixture {
   void read(int head, int block, double* c, double* r) const {
     const int per_group = layout.blocks_per_group(head);
     const size_t group = block / per_group, i = block % per_group;
-    if (group < digests.closed().size()) {
-      const uint8_t* base = digests.closed()[group]->data() + layout.closed_offset[head];
-      reference::read_closed_record(reinterpret_cast<const f16*>(base),
-                                    base + layout.scale_bytes() + i * layout.closed_record_bytes(),
-                                    shape.head_dim, c, r);
-    } else {
-      const uint8_t* base = digests.open().data() + layout.open_offset[head];
-      reference::read_open_record(
-          reinterpret_cast<const f16*>(base + i * layout.open_record_bytes()), shape.head_dim, c,
-          r);
-    }
+    const bool is_closed = group < digests.closed().size();
+    const uint8_t* base = is_closed ? digests.closed()[group]->data() + layout.closed_offset[head]
+                                    : digests.open().data() + layout.open_offset[head];
+    const bool is_quantised = is_closed && layout.digest.bits != 16;
+    const uint8_t* record =
+        is_quantised ? base + layout.scale_bytes() + i * layout.closed_record_bytes()
+                     : base + i * layout.open_record_bytes();
+    reference::read_record(layout.digest,
+                           is_quantised ? reinterpret_cast<const f16*>(base) : nullptr, record,
+                           shape.head_dim, c, r);
   }
 
   KvShape shape;
@@ -208,6 +210,42 @@ TEST_P(CpuScore, QuantisedScoresLieWithinHalfAStepOfTheDigests) {
                (reference::f32_from_f16(scale[d]) + reference::f32_from_f16(scale[2 * D + d]));
     }
     EXPECT_NEAR(got[b], reference::score_digest(c64.data(), r64.data(), q.data(), D), slack);
+  }
+}
+
+// What is there to be compared is scored as what decode uses: every kind in every width.
+TEST_P(CpuScore, ScoresEveryFormatLikeTheReference) {
+  uint32_t seed = 4650;
+  for (const DigestKind kind : {DigestKind::kMeanStd, DigestKind::kQuest, DigestKind::kArkVale,
+                                DigestKind::kMean, DigestKind::kCentroids}) {
+    for (const int bits : {2, 4, 8, 16}) {
+      for (const int D : {16, 48, 64, 128}) {
+        SCOPED_TRACE(testing::Message()
+                     << "kind " << int(kind) << ", " << bits << " bits, D " << D);
+        const DigestFormat format{kind, uint8_t(bits)};
+        Random random(seed++);
+        DigestFixture kv(random, D, {16, 32}, 2048 + 700, format);
+        const int n_heads = 3;
+        const std::vector<float> q = random.normals(size_t(n_heads) * D, 2);
+        std::vector<double> c(D), r(D);
+        for (int head : {0, 1}) {
+          const int n_blocks = (2048 + 700) / kv.layout.block_tokens[head];
+          Guarded got(size_t(n_heads) * n_blocks);
+          score_kv_blocks(kv.layout, kv.digests, head, q.data(), n_heads, 0, n_blocks, got.data(),
+                          n_blocks);
+          got.expect_intact("scores");
+          for (int b = 0; b < n_blocks; b++) {
+            kv.read(head, b, c.data(), r.data());
+            for (int g = 0; g < n_heads; g++) {
+              const double want =
+                  reference::score_digest(c.data(), r.data(), q.data() + g * D, D, kind);
+              ASSERT_NEAR(got.data()[g * n_blocks + b], want, 2e-4 + 1e-5 * std::fabs(want))
+                  << "head " << head << ", block " << b << ", query head " << g;
+            }
+          }
+        }
+      }
+    }
   }
 }
 

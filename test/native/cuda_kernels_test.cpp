@@ -248,7 +248,7 @@ void CudaAttention::check(const AttentionCase& c, DigestKind kind) {
 
   // Mixed block sizes and budgets.
   HeadProfile profile = HeadProfile::uniform(1, n_heads);
-  profile.digest = kind;
+  profile.digest.kind = kind;
   for (int h = 0; h < n_heads; ++h) profile.block_tokens[h] = uint16_t(kBlockSizes[(h + 1) % 4]);
   const DecodePlan plan =
       make_decode_plan(profile, shape, c.mode, std::max(c.budget_tokens, 1), c.n_tokens);

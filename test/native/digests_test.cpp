@@ -95,9 +95,9 @@ TEST(Halves, FloatsRoundToTheNearest) {
 
 // --- stored keys ----------------------------------------------------------------------------
 
-HeadProfile mixed_profile(const KvShape& shape, DigestKind kind) {
+HeadProfile mixed_profile(const KvShape& shape, DigestFormat digest = {}) {
   HeadProfile profile = HeadProfile::uniform(shape.n_layers, shape.n_kv_heads);
-  profile.digest = kind;
+  profile.digest = digest;
   for (size_t h = 0; h < profile.block_tokens.size(); ++h) {
     profile.block_tokens[h] = uint16_t(kBlockSizes[(h + h / 4) % std::size(kBlockSizes)]);
   }
@@ -162,25 +162,25 @@ struct BlockDigest {
 BlockDigest naive_digest(Keys& keys, const DigestLayout& layout, int head, int index) {
   const int head_dim = layout.shape.head_dim;
   BlockDigest digest{std::vector<float>(size_t(head_dim)), std::vector<float>(size_t(head_dim))};
-  reference_digest(layout.kind, keys.block(layout, head, index).data(),
+  reference_digest(layout.digest.kind, keys.block(layout, head, index).data(),
                    layout.block_tokens[size_t(head)], head_dim, digest.c.data(), digest.r.data());
   return digest;
 }
 
 // One channel of one vector over the blocks of a group: scale, zero, levels.
-struct NaiveInt4 {
+struct NaiveLevels {
   f16 scale, zero;
   std::vector<int> levels;
 };
 
-NaiveInt4 naive_int4(const std::vector<float>& x) {
+NaiveLevels naive_levels(const std::vector<float>& x, int top) {
   const auto [least, most] = std::minmax_element(x.begin(), x.end());
-  NaiveInt4 q{nearest_half((*most - *least) / 15), nearest_half(*least), {}};
+  NaiveLevels q{nearest_half((*most - *least) / float(top)), nearest_half(*least), {}};
   const float s = float(value_of_half(q.scale));
   const float z = float(value_of_half(q.zero));
   for (const float value : x) {
     const int level = s == 0 ? 0 : int(std::floor((value - z) / s + 0.5F));
-    q.levels.push_back(std::clamp(level, 0, 15));
+    q.levels.push_back(std::clamp(level, 0, top));
   }
   return q;
 }
@@ -202,20 +202,22 @@ void expect_closed_group(Keys& keys, const DigestLayout& layout, const DigestGro
     for (int b = 0; b < n_blocks; ++b) {
       digests.push_back(naive_digest(keys, layout, head, group_index * n_blocks + b));
     }
-    for (int vector = 0; vector < 2; ++vector) {
+    const int bits = layout.digest.bits;
+    const int n_bytes = head_dim * bits / 8;  // of a vector
+    for (int vector = 0; vector < layout.digest.n_vectors(); ++vector) {
       for (int d = 0; d < head_dim; ++d) {
         std::vector<float> x;
         for (const BlockDigest& digest : digests) {
           x.push_back((vector == 0 ? digest.c : digest.r)[size_t(d)]);
         }
-        const NaiveInt4 expected = naive_int4(x);
+        const NaiveLevels expected = naive_levels(x, (1 << bits) - 1);
         ASSERT_EQ(half_at(place, (2 * vector + 0) * head_dim + d), expected.scale) << d;
         ASSERT_EQ(half_at(place, (2 * vector + 1) * head_dim + d), expected.zero) << d;
         for (int b = 0; b < n_blocks; ++b) {
           const uint8_t* record =
               place + layout.scale_bytes() + size_t(b) * layout.closed_record_bytes();
-          const uint8_t byte = record[vector * head_dim / 2 + d % (head_dim / 2)];
-          ASSERT_EQ(d < head_dim / 2 ? byte & 15 : byte >> 4, expected.levels[size_t(b)])
+          const uint8_t byte = record[vector * n_bytes + d % n_bytes];
+          ASSERT_EQ((byte >> (d / n_bytes * bits)) & ((1 << bits) - 1), expected.levels[size_t(b)])
               << "head " << head << ", vector " << vector << ", channel " << d << ", block " << b;
         }
       }
@@ -223,19 +225,20 @@ void expect_closed_group(Keys& keys, const DigestLayout& layout, const DigestGro
   }
 }
 
-void expect_open_group(Keys& keys, const DigestLayout& layout, const std::vector<uint8_t>& open,
-                       int n_tokens) {
+// The f16 records of the blocks in [first_token, n_tokens).
+void expect_halves(Keys& keys, const DigestLayout& layout, const std::vector<uint8_t>& group,
+                   int first_token, int n_tokens) {
   const int head_dim = layout.shape.head_dim;
-  const int first_token = n_tokens / kDigestGroupTokens * kDigestGroupTokens;
   for (int head = 0; head < layout.shape.n_heads(); ++head) {
     const int block_tokens = layout.block_tokens[size_t(head)];
     for (int b = 0; first_token + (b + 1) * block_tokens <= n_tokens; ++b) {
       const BlockDigest expected = naive_digest(keys, layout, head, first_token / block_tokens + b);
       const uint8_t* record =
-          open.data() + layout.open_offset[size_t(head)] + size_t(b) * layout.open_record_bytes();
+          group.data() + layout.open_offset[size_t(head)] + size_t(b) * layout.open_record_bytes();
       for (int d = 0; d < head_dim; ++d) {
         ASSERT_EQ(half_at(record, d), nearest_half(expected.c[size_t(d)]))
             << "head " << head << ", block " << b << ", channel " << d;
+        if (layout.digest.n_vectors() == 1) continue;
         ASSERT_EQ(half_at(record, head_dim + d), nearest_half(expected.r[size_t(d)]))
             << "head " << head << ", block " << b << ", channel " << d;
       }
@@ -249,7 +252,8 @@ void expect_digests(Keys& keys, const DigestLayout& layout, const Digests& diges
   for (int g = 0; g < int(digests.closed().size()); ++g) {
     expect_closed_group(keys, layout, *digests.closed()[size_t(g)], g);
   }
-  expect_open_group(keys, layout, digests.open(), n_tokens);
+  expect_halves(keys, layout, digests.open(), n_tokens / kDigestGroupTokens * kDigestGroupTokens,
+                n_tokens);
 }
 
 // Bit for bit, the records that count.
@@ -314,7 +318,7 @@ TEST(Digests, EqualTheReferenceAtEveryBoundary) {
   }
   for (const DigestKind kind : kKinds) {
     const KvShape shape{3, 3, 10};
-    const DigestLayout layout(shape, mixed_profile(shape, kind));
+    const DigestLayout layout(shape, mixed_profile(shape, {kind}));
     Keys keys(shape, 6200, 7);
     Digests grown;
     for (const int n_tokens : lengths) {
@@ -335,7 +339,7 @@ TEST(Digests, EqualTheReferenceForEveryHeadDimension) {
   for (const int head_dim : {2, 6, 64, 80, 128, 256}) {
     SCOPED_TRACE(head_dim);
     const KvShape shape{1, 4, head_dim};
-    const DigestLayout layout(shape, mixed_profile(shape, DigestKind::kMeanStd));
+    const DigestLayout layout(shape, mixed_profile(shape));
     Keys keys(shape, 2048 + 200, uint32_t(head_dim));
     Digests digests;
     digests.update(layout, keys.pages, keys.view(2048 + 200));
@@ -343,9 +347,78 @@ TEST(Digests, EqualTheReferenceForEveryHeadDimension) {
   }
 }
 
+TEST(Digests, EqualTheReferenceInEveryFormat) {
+  for (const DigestKind kind : {DigestKind::kMeanStd, DigestKind::kMean, DigestKind::kCentroids}) {
+    for (const int bits : {2, 4, 8}) {
+      SCOPED_TRACE("kind " + std::to_string(int(kind)) + ", bits " + std::to_string(bits));
+      const KvShape shape{1, 4, 16};
+      const DigestLayout layout(shape, mixed_profile(shape, {kind, uint8_t(bits)}));
+      Keys keys(shape, 2048 + 200, 8);
+      Digests digests;
+      digests.update(layout, keys.pages, keys.view(2048 + 200));
+      expect_digests(keys, layout, digests, 2048 + 200);
+      EXPECT_EQ(digests.bytes(), layout.closed_offset.back() + layout.open_offset.back());
+    }
+  }
+}
+
+// Closed groups in f16 are what the open group was before it closed.
+TEST(Digests, UnquantisedGroupsKeepTheirHalves) {
+  const KvShape shape{1, 4, 16};
+  for (const DigestKind kind : {DigestKind::kMeanStd, DigestKind::kMean}) {
+    const DigestLayout layout(shape, mixed_profile(shape, {kind, 16}));
+    ASSERT_EQ(layout.scale_bytes(), 0U);
+    ASSERT_EQ(layout.closed_record_bytes(), layout.open_record_bytes());
+    Keys keys(shape, 2048, 8);
+    Digests digests;
+    digests.update(layout, keys.pages, keys.view(2048));
+    expect_halves(keys, layout, *digests.closed()[0], 0, 2048);
+  }
+}
+
+// Two heaps of keys: the centroids are their means, and the score is the larger of both products.
+TEST(Digests, CentroidsFindTwoHeaps) {
+  constexpr int kDim = 4;
+  const float heaps[2][kDim] = {{10, 0, 3, -2}, {-6, 4, 3, 8}};
+  std::vector<float> k;
+  for (int t = 0; t < 32; ++t) {
+    for (int d = 0; d < kDim; ++d) {
+      k.push_back(heaps[t % 3 == 0 ? 1 : 0][d] + (t / 3 % 2 == 0 ? 0.5F : -0.5F));
+    }
+  }
+  float sum[2][kDim] = {};
+  int n_of[2] = {};
+  for (int t = 0; t < 32; ++t) {
+    const int heap = t % 3 == 0 ? 1 : 0;
+    ++n_of[heap];
+    for (int d = 0; d < kDim; ++d) sum[heap][d] += k[size_t(t * kDim + d)];
+  }
+  float c[kDim], r[kDim];
+  reference_digest(DigestKind::kCentroids, k.data(), 32, kDim, c, r);
+  const float q[kDim] = {1, -2, 0.5F, 3};
+  float product[2] = {}, middle = 0, between = 0;
+  for (int d = 0; d < kDim; ++d) {
+    for (int heap : {0, 1}) product[heap] += sum[heap][d] / float(n_of[heap]) * q[d];
+    middle += c[d] * q[d];
+    between += r[d] * q[d];
+  }
+  EXPECT_NEAR(middle + std::fabs(between), std::max(product[0], product[1]), 1e-4);
+  EXPECT_NEAR(middle - std::fabs(between), std::min(product[0], product[1]), 1e-4);
+}
+
+TEST(Digests, CentroidsOfEqualKeysAreOne) {
+  const std::vector<float> k(16 * 4, 3.0F);
+  float c[4], r[4];
+  reference_digest(DigestKind::kCentroids, k.data(), 16, 4, c, r);
+  for (int d = 0; d < 4; ++d) {
+    EXPECT_EQ(c[d], 3);
+    EXPECT_EQ(r[d], 0);
+  }
+}
+
 TEST(Digests, GrowTokenByTokenAsInOneStep) {
   const KvShape shape{2, 2, 8};
-  const DigestLayout layout(shape, mixed_profile(shape, DigestKind::kMeanStd));
+  const DigestLayout layout(shape, mixed_profile(shape));
   Keys keys(shape, 4400, 9);
   Digests grown;
   for (int n_tokens = 1900; n_tokens <= 4400; ++n_tokens) {
@@ -362,7 +435,7 @@ TEST(Digests, AfterCutsAndOtherKeysEqualAStraightRun) {
   const KvShape shape{2, 2, 8};
   for (uint32_t seed = 1; seed <= 40; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
-    const DigestLayout layout(shape, mixed_profile(shape, kKinds[seed % 3]));
+    const DigestLayout layout(shape, mixed_profile(shape, {kKinds[seed % 3]}));
     Keys keys(shape, 5000, seed);
     std::mt19937 random(seed);
     Digests digests;
@@ -389,7 +462,7 @@ TEST(Digests, AfterCutsAndOtherKeysEqualAStraightRun) {
 
 TEST(Digests, AShorterViewIsACut) {
   const KvShape shape{1, 2, 4};
-  const DigestLayout layout(shape, mixed_profile(shape, DigestKind::kMeanStd));
+  const DigestLayout layout(shape, mixed_profile(shape));
   Keys keys(shape, 4500, 2);
   for (const int shorter : {4499, 4400, 4096, 4095, 2048, 2047, 100, 0}) {
     Digests digests;
@@ -403,7 +476,7 @@ TEST(Digests, AShorterViewIsACut) {
 
 TEST(Digests, CopiesShareClosedGroups) {
   const KvShape shape{1, 2, 4};
-  const DigestLayout layout(shape, mixed_profile(shape, DigestKind::kMeanStd));
+  const DigestLayout layout(shape, mixed_profile(shape));
   Keys keys(shape, 4500, 2);
   Digests digests;
   digests.update(layout, keys.pages, keys.view(4500));
@@ -445,7 +518,7 @@ TEST(Digests, OneHeadsBlockSizeDoesNotTouchAnother) {
 
 TEST(Digests, QuantisedValuesAreWithinHalfAStep) {
   const KvShape shape{1, 4, 64};
-  const DigestLayout layout(shape, mixed_profile(shape, DigestKind::kMeanStd));
+  const DigestLayout layout(shape, mixed_profile(shape));
   Keys keys(shape, 2048, 6);
   Digests digests;
   digests.update(layout, keys.pages, keys.view(2048));
@@ -471,7 +544,7 @@ TEST(Digests, KeysThatAreNotFiniteStayInTheirChannelAndHead) {
   for (const DigestKind kind : kKinds) {
     for (const f16 bad : {f16(0x7e00), f16(0x7c00), f16(0xfc00)}) {
       const KvShape shape{1, 2, 4};
-      const DigestLayout layout(shape, mixed_profile(shape, kind));
+      const DigestLayout layout(shape, mixed_profile(shape, {kind}));
       Keys keys(shape, 2100, 5);
       Digests before;
       before.update(layout, keys.pages, keys.view(2100));

@@ -63,7 +63,7 @@ Text random_text(const KvShape& shape, int group, int n_tokens, std::vector<int>
 
 Result<HeadErrors> measure(Text& text, std::span<const int> budgets, int n_threads = 2,
                            const CancelFlag* cancel = nullptr) {
-  return measure_head_errors(text.pages, text.view(), text.n_q_heads(), DigestKind::kMeanStd,
+  return measure_head_errors(text.pages, text.view(), text.n_q_heads(), DigestFormat(),
                              text.queries, kBlocks, budgets, n_threads, {}, cancel);
 }
 
@@ -239,7 +239,7 @@ TEST(HeadErrors, ReportProgressUpToTheEnd) {
   Text text = random_text({3, 2, 32}, 2, 300, {299}, 8);
   std::vector<double> seen;
   const auto errors = measure_head_errors(
-      text.pages, text.view(), text.n_q_heads(), DigestKind::kMeanStd, text.queries, kBlocks,
+      text.pages, text.view(), text.n_q_heads(), DigestFormat(), text.queries, kBlocks,
       std::vector<int>{256}, 1, [&](double fraction) { seen.push_back(fraction); }, nullptr);
   ASSERT_TRUE(errors.ok());
   ASSERT_EQ(seen.size(), 6U);
@@ -259,7 +259,7 @@ TEST(HeadErrors, RefuseWhatCannotBeMeasured) {
   Text text = random_text({1, 1, 32}, 2, 300, {299}, 10);
   const auto code = [&](std::span<const int> blocks, std::span<const int> budgets) {
     const auto errors =
-        measure_head_errors(text.pages, text.view(), text.n_q_heads(), DigestKind::kMeanStd,
+        measure_head_errors(text.pages, text.view(), text.n_q_heads(), DigestFormat(),
                             text.queries, blocks, budgets, 1, {}, nullptr);
     return errors.ok() ? "ok" : error_code_name(errors.error().code);
   };

@@ -73,8 +73,14 @@ TEST(HeadProfile, SharesHaveMeanOneWithinOnePercent) {
 
 TEST(HeadProfile, RefusesAnUnknownDigest) {
   HeadProfile profile = HeadProfile::uniform(kLayers, kKvHeads);
-  profile.digest = DigestKind(3);
+  profile.digest.kind = DigestKind(5);
   EXPECT_EQ(code_of(profile), ErrorCode::kInvalidArgument);
+  profile.digest.kind = DigestKind::kCentroids;
+  EXPECT_TRUE(profile.check(kLayers, kKvHeads, kModel).ok());
+  for (const int bits : {0, 1, 3, 5, 32}) {
+    profile.digest.bits = uint8_t(bits);
+    EXPECT_EQ(code_of(profile), ErrorCode::kInvalidArgument) << bits;
+  }
 }
 
 }  // namespace

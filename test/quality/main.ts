@@ -87,9 +87,10 @@ async function divergences(
   ];
   const rows: Divergence[] = [];
   for (const text of texts) {
-    const done = (what: string) => say(`${text.name} (${text.tokens.length} tokens): ${what}`);
+    const onProgress = (what: string) =>
+      say(`${text.name} (${text.tokens.length} tokens): ${what}`);
     const modes = sparseModes(text, profile);
-    rows.push(...(await measureDivergence(engine, text, dense(engine), modes, done)));
+    rows.push(...(await measureDivergence(engine, text, dense(engine), modes, { onProgress })));
   }
   return rows;
 }

@@ -78,17 +78,24 @@ void score_kv_blocks(const DigestLayout& layout, const Digests& digests, int hea
     const int in_group = block % per_group;
     const int n = std::min(per_group - in_group, end - block);
     float* const out = scores + (block - first_block);
-    if (group < digests.closed().size()) {
-      const uint8_t* base = digests.closed()[group]->data() + layout.closed_offset[head_idx];
-      ops()->score_closed_blocks(
-          reinterpret_cast<const f16*>(base),
-          base + layout.scale_bytes() + in_group * layout.closed_record_bytes(), n, head_dim, q,
-          n_q_heads_per_kv, out, score_stride);
+    const bool is_closed = group < digests.closed().size();
+    const uint8_t* base = is_closed
+                              ? digests.closed()[group]->data() + layout.closed_offset[head_idx]
+                              : digests.open().data() + layout.open_offset[head_idx];
+    const bool has_scale = is_closed && layout.scale_bytes() > 0;
+    const f16* scale = has_scale ? reinterpret_cast<const f16*>(base) : nullptr;
+    const uint8_t* records =
+        has_scale ? base + layout.scale_bytes() + in_group * layout.closed_record_bytes()
+                  : base + in_group * layout.open_record_bytes();
+    if (layout.digest.kind > DigestKind::kArkVale || (has_scale && layout.digest.bits != 4)) {
+      ops()->score_any_blocks(layout.digest, scale, records, n, head_dim, q, n_q_heads_per_kv, out,
+                              score_stride);
+    } else if (has_scale) {
+      ops()->score_closed_blocks(scale, records, n, head_dim, q, n_q_heads_per_kv, out,
+                                 score_stride);
     } else {
-      const uint8_t* base = digests.open().data() + layout.open_offset[head_idx];
-      ops()->score_open_blocks(
-          reinterpret_cast<const f16*>(base + in_group * layout.open_record_bytes()), n, head_dim,
-          q, n_q_heads_per_kv, out, score_stride);
+      ops()->score_open_blocks(reinterpret_cast<const f16*>(records), n, head_dim, q,
+                               n_q_heads_per_kv, out, score_stride);
     }
     block += n;
   }

@@ -62,7 +62,8 @@ struct Pieces {
 };
 
 // Scores of the kv_blocks [first_block, first_block + n_blocks) of one head against its G queries:
-// scores[g * score_stride + b - first_block] = (c_b . q_g + r_b . |q_g|) / sqrt(D).
+// scores[g * score_stride + b - first_block] = (c_b . q_g + r_b . |q_g|) / sqrt(D), or what else the
+// digest's kind says (head_profile.h).
 // head_idx = layer * n_kv_heads + kv_head. q: [G][D] f32, after rotary.
 void score_kv_blocks(const DigestLayout& layout, const Digests& digests, int head_idx,
                      const float* q, int n_q_heads_per_kv, int first_block, int n_blocks,

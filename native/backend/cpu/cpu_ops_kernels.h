@@ -382,6 +382,66 @@ void score_open_blocks(const f16* records, int n_blocks, int head_dim, const flo
                              score_stride);
 }
 
+// One vector of a digest, [D]. scale: s [D], z [D]; null where the vector is f16.
+void unpack_vector(const f16* scale, const uint8_t* packed, int bits, int head_dim, float* x) {
+  if (!scale) {
+    const f16* halves = reinterpret_cast<const f16*>(packed);
+    for (int i = 0; i < head_dim; i += kLanes) store(x + i, load_f16(halves + i));
+    return;
+  }
+  const int n_bytes = head_dim * bits / 8;
+  for (int part = 0; part < 8 / bits; part++) {
+    float* of_part = x + part * n_bytes;
+    for (int i = 0; i < n_bytes; i++) {
+      of_part[i] = float((packed[i] >> (part * bits)) & ((1 << bits) - 1));
+    }
+  }
+  for (int i = 0; i < head_dim; i += kLanes) {
+    store(x + i, mul_add(load_f16(scale + i), load(x + i), load_f16(scale + head_dim + i)));
+  }
+}
+
+float dot(const float* x, const float* q, int n) {
+  F32 sum = splat(0);
+  for (int i = 0; i < n; i += kLanes) sum = mul_add(load(x + i), load(q + i), sum);
+  return sum_lanes(sum);
+}
+
+float dot_magnitudes(const float* x, const float* q, int n) {
+  F32 sum = splat(0);
+  for (int i = 0; i < n; i += kLanes) {
+    sum = mul_add(load(x + i), max(load(q + i), sub(splat(0), load(q + i))), sum);
+  }
+  return sum_lanes(sum);
+}
+
+void score_any_blocks(DigestFormat format, const f16* scale, const uint8_t* records, int n_blocks,
+                      int head_dim, const float* q, int n_q_heads_per_kv, float* scores,
+                      size_t score_stride) {
+  const float inverse = 1.0F / sqrtf(float(head_dim));
+  const size_t vector_bytes = size_t(head_dim) * (scale ? format.bits : 16) / 8;
+  const bool has_spread = format.n_vectors() == 2;
+  alignas(64) float c[kMaxHeadDim], r[kMaxHeadDim];
+  for (int block = 0; block < n_blocks; block++) {
+    const uint8_t* record = records + block * format.n_vectors() * vector_bytes;
+    unpack_vector(scale, record, format.bits, head_dim, c);
+    if (has_spread) {
+      unpack_vector(scale ? scale + 2 * head_dim : nullptr, record + vector_bytes, format.bits,
+                    head_dim, r);
+    }
+    for (int head = 0; head < n_q_heads_per_kv; head++) {
+      const float* own = q + size_t(head) * head_dim;
+      float score = dot(c, own, head_dim);
+      if (format.kind == DigestKind::kCentroids) {
+        score += fabsf(dot(r, own, head_dim));
+      } else if (has_spread) {
+        score += dot_magnitudes(r, own, head_dim);
+      }
+      scores[head * score_stride + block] = score * inverse;
+    }
+  }
+}
+
 // --- decode: selection -----------------------------------------------------------------------
 
 void reduce_scores(const float* scores, size_t score_stride, int n_q_heads_per_kv, int n_blocks,
@@ -702,9 +762,17 @@ void exp_array(const float* x, float* y, int n) {
 }
 
 constexpr CpuOpsTable make_table(const char* name) {
-  return {name,           append_kv,        score_closed_blocks, score_open_blocks,
-          reduce_scores,  select_kv_blocks, attend_piece,        merge_states,
-          prefill_attend, exp_array};
+  return {name,
+          append_kv,
+          score_closed_blocks,
+          score_open_blocks,
+          score_any_blocks,
+          reduce_scores,
+          select_kv_blocks,
+          attend_piece,
+          merge_states,
+          prefill_attend,
+          exp_array};
 }
 
 }  // namespace

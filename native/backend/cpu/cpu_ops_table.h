@@ -17,13 +17,17 @@ struct CpuOpsTable {
   void (*append_kv)(f16* k, f16* v, const PageId* pages, int n_kv_heads, int head_dim, int kv_head,
                     int first_position, int n_tokens, const float* src_k, size_t k_stride,
                     const float* src_v, size_t v_stride);
-  // scale [4][D] f16, records [n_blocks][D] bytes; see digests.h.
+  // Of two vectors and a spread, in INT4: scale [4][D] f16, records [n_blocks][D] bytes; see digests.h.
   void (*score_closed_blocks)(const f16* scale, const uint8_t* records, int n_blocks, int head_dim,
                               const float* q, int n_q_heads_per_kv, float* scores,
                               size_t score_stride);
-  // records [n_blocks][2][D] f16.
+  // The same in f16: records [n_blocks][2][D].
   void (*score_open_blocks)(const f16* records, int n_blocks, int head_dim, const float* q,
                             int n_q_heads_per_kv, float* scores, size_t score_stride);
+  // Of any format, block by block. scale: [n_vectors][2][D] f16; null where the records are f16.
+  void (*score_any_blocks)(DigestFormat format, const f16* scale, const uint8_t* records,
+                           int n_blocks, int head_dim, const float* q, int n_q_heads_per_kv,
+                           float* scores, size_t score_stride);
   void (*reduce_scores)(const float* scores, size_t score_stride, int n_q_heads_per_kv,
                         int n_blocks, float* out);
   void (*select_kv_blocks)(const float* reduced, int n_blocks, int n_selected, int* selected,

@@ -94,28 +94,35 @@ void prefill_attend(const KvLayer& kv, int kv_head, const float* q, size_t q_str
   }
 }
 
-double score_digest(const double* c, const double* r, const float* q, int head_dim) {
-  double score = 0;
-  for (int d = 0; d < head_dim; d++) score += c[d] * q[d] + r[d] * std::fabs(q[d]);
-  return score / std::sqrt(double(head_dim));
-}
-
-void read_closed_record(const f16* scale, const uint8_t* record, int head_dim, double* c,
-                        double* r) {
-  const int half = head_dim / 2;
+double score_digest(const double* c, const double* r, const float* q, int head_dim,
+                    DigestKind kind) {
+  double middle = 0, spread = 0;
   for (int d = 0; d < head_dim; d++) {
-    const int shift = d < half ? 0 : 4;
-    const int u_c = (record[d % half] >> shift) & 15;
-    const int u_r = (record[half + d % half] >> shift) & 15;
-    c[d] = f32_from_f16(scale[d]) * u_c + f32_from_f16(scale[head_dim + d]);
-    r[d] = f32_from_f16(scale[2 * head_dim + d]) * u_r + f32_from_f16(scale[3 * head_dim + d]);
+    middle += c[d] * q[d];
+    spread += kind == DigestKind::kCentroids ? r[d] * q[d] : r[d] * std::fabs(q[d]);
   }
+  if (kind == DigestKind::kCentroids) spread = std::fabs(spread);
+  return (middle + spread) / std::sqrt(double(head_dim));
 }
 
-void read_open_record(const f16* record, int head_dim, double* c, double* r) {
-  for (int d = 0; d < head_dim; d++) {
-    c[d] = f32_from_f16(record[d]);
-    r[d] = f32_from_f16(record[head_dim + d]);
+void read_record(DigestFormat format, const f16* scale, const uint8_t* record, int head_dim,
+                 double* c, double* r) {
+  for (int vector = 0; vector < 2; vector++) {
+    double* x = vector == 0 ? c : r;
+    for (int d = 0; d < head_dim; d++) {
+      if (vector >= format.n_vectors()) {
+        x[d] = 0;
+      } else if (!scale) {
+        x[d] = f32_from_f16(reinterpret_cast<const f16*>(record)[vector * head_dim + d]);
+      } else {
+        // Channel d lies in part d / n of byte d % n of its vector's n bytes.
+        const int n = head_dim * format.bits / 8;
+        const int level =
+            (record[vector * n + d % n] >> (d / n * format.bits)) & ((1 << format.bits) - 1);
+        x[d] = f32_from_f16(scale[2 * vector * head_dim + d]) * level +
+               f32_from_f16(scale[(2 * vector + 1) * head_dim + d]);
+      }
+    }
   }
 }
 

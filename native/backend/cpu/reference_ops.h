@@ -30,13 +30,14 @@ void prefill_attend(const KvLayer& kv, int kv_head, const float* q, size_t q_str
                     int n_q_heads_per_kv, int first_position, int row_begin, int row_end,
                     float* out, size_t out_stride);
 
-// c . q + r . |q|, divided by sqrt(D).
-double score_digest(const double* c, const double* r, const float* q, int head_dim);
+// c . q + r . |q|, divided by sqrt(D); of two centroids c . q + |r . q|.
+double score_digest(const double* c, const double* r, const float* q, int head_dim,
+                    DigestKind kind = DigestKind::kMeanStd);
 
-// The digest that a closed record or an open record stands for: c and r [D].
-void read_closed_record(const f16* scale, const uint8_t* record, int head_dim, double* c,
-                        double* r);
-void read_open_record(const f16* record, int head_dim, double* c, double* r);
+// The digest that a record stands for: c and r [D], r = 0 where there is one vector. scale null where
+// the record is f16.
+void read_record(DigestFormat format, const f16* scale, const uint8_t* record, int head_dim,
+                 double* c, double* r);
 
 // scores [G][score_stride], out [NB].
 void reduce_scores(const float* scores, size_t score_stride, int n_q_heads_per_kv, int n_blocks,

@@ -5,6 +5,11 @@
 namespace scholia::cuda {
 
 Status CudaDigests::set_layout(const DigestLayout& layout) {
+  if (!layout.digest.is_made_for_decode()) {
+    return Error{ErrorCode::kDeviceUnavailable,
+                 "Digests of this kind and size are compared on the processor only: take --device "
+                 "cpu."};
+  }
   const size_t n_groups =
       size_t(context_.max_context() + kDigestGroupTokens - 1) / kDigestGroupTokens;
   std::vector<size_t> offsets;
@@ -21,7 +26,7 @@ Status CudaDigests::set_layout(const DigestLayout& layout) {
   }
   lineage_ = 0;
   n_tokens_ = 0;
-  kind_ = layout.kind;
+  kind_ = layout.digest.kind;
   if (Status status = digests_.grow(total, "the digests"); !status.ok()) return status;
   std::vector<DigestPlanes> planes;
   for (int head = 0; head < context_.n_heads(); ++head) {

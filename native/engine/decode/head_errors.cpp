@@ -37,7 +37,7 @@ struct Granularity {
   }
 };
 
-Granularity build_granularity(const KvPages& pages, const KvView& view, DigestKind digest,
+Granularity build_granularity(const KvPages& pages, const KvView& view, DigestFormat digest,
                               const std::vector<int>& positions, int block_tokens) {
   const KvShape& shape = pages.shape();
   HeadProfile profile = HeadProfile::uniform(shape.n_layers, shape.n_kv_heads, block_tokens);
@@ -356,7 +356,7 @@ bool all_finite(const std::vector<double>& values) {
 }  // namespace
 
 Result<HeadErrors> measure_head_errors(KvPages& pages, const KvView& view, int n_q_heads,
-                                       DigestKind digest, const CapturedQueries& queries,
+                                       DigestFormat digest, const CapturedQueries& queries,
                                        std::span<const int> block_tokens,
                                        std::span<const int> budget_tokens, int n_threads,
                                        const std::function<void(double fraction)>& on_progress,

@@ -19,7 +19,7 @@ struct CapturedQueries {
 };
 
 Result<HeadErrors> measure_head_errors(KvPages& pages, const KvView& view, int n_q_heads,
-                                       DigestKind digest, const CapturedQueries& queries,
+                                       DigestFormat digest, const CapturedQueries& queries,
                                        std::span<const int> block_tokens,
                                        std::span<const int> budget_tokens, int n_threads,
                                        const std::function<void(double fraction)>& on_progress,

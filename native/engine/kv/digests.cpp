@@ -9,7 +9,7 @@
 namespace scholia {
 namespace {
 
-constexpr int kLevels = 15;  // INT4: u in 0..15
+constexpr int kLloydRounds = 4;  // blocks are small: later rounds hardly move a token
 
 // One head's stored K: where its rows lie.
 struct HeadKeys {
@@ -69,6 +69,78 @@ void mean_distance(const float* __restrict k, int n_tokens, int head_dim, const 
   for (int d = 0; d < head_dim; ++d) r[d] *= inverse;
 }
 
+float squared_distance(const float* a, const float* b, int head_dim) {
+  float sum = 0;
+  for (int d = 0; d < head_dim; ++d) sum += (a[d] - b[d]) * (a[d] - b[d]);
+  return sum;
+}
+
+// The first of the tokens that are farthest from x.
+int farthest_token(const float* k, int n_tokens, int head_dim, const float* x) {
+  int farthest = 0;
+  float most = -1;
+  for (int t = 0; t < n_tokens; ++t) {
+    const float distance = squared_distance(k + size_t(t) * head_dim, x, head_dim);
+    if (distance > most) {
+      most = distance;
+      farthest = t;
+    }
+  }
+  return farthest;
+}
+
+// c = the middle of two centroids a and b, r = half of b - a: two means after a few rounds (Lloyd
+// 1982) from the token farthest from the mean and the one farthest from that. r = 0 where all tokens
+// are one.
+void middle_and_half_between(const float* k, int n_tokens, int head_dim, float* c, float* r) {
+  std::vector<float> centroids(2 * size_t(head_dim)), sums(2 * size_t(head_dim));
+  float* const a = centroids.data();
+  float* const b = a + head_dim;
+  mean_std(k, n_tokens, head_dim, c, r);
+  std::copy_n(k + size_t(farthest_token(k, n_tokens, head_dim, c)) * head_dim, head_dim, a);
+  std::copy_n(k + size_t(farthest_token(k, n_tokens, head_dim, a)) * head_dim, head_dim, b);
+  for (int round = 0; round < kLloydRounds; ++round) {
+    std::fill(sums.begin(), sums.end(), 0.0F);
+    int n_of[2] = {0, 0};
+    for (int t = 0; t < n_tokens; ++t) {
+      const float* token = k + size_t(t) * head_dim;
+      const int side =
+          squared_distance(token, b, head_dim) < squared_distance(token, a, head_dim) ? 1 : 0;
+      ++n_of[side];
+      for (int d = 0; d < head_dim; ++d) sums[size_t(side) * head_dim + d] += token[d];
+    }
+    if (n_of[0] == 0 || n_of[1] == 0) break;
+    for (int d = 0; d < head_dim; ++d) {
+      a[d] = sums[size_t(d)] / float(n_of[0]);
+      b[d] = sums[size_t(head_dim) + d] / float(n_of[1]);
+    }
+  }
+  for (int d = 0; d < head_dim; ++d) {
+    c[d] = (a[d] + b[d]) * 0.5F;
+    r[d] = (b[d] - a[d]) * 0.5F;
+  }
+}
+
+// c and r of one block, [D] each.
+void digest_block(DigestKind kind, const float* block_k, int n_tokens, int head_dim, float* c,
+                  float* r) {
+  switch (kind) {
+    case DigestKind::kMeanStd:
+      return mean_std(block_k, n_tokens, head_dim, c, r);
+    case DigestKind::kQuest:
+      return middle_and_half_width(block_k, n_tokens, head_dim, c, r);
+    case DigestKind::kArkVale:
+      middle_and_half_width(block_k, n_tokens, head_dim, c, r);
+      return mean_distance(block_k, n_tokens, head_dim, c, r);
+    case DigestKind::kMean:
+      mean_std(block_k, n_tokens, head_dim, c, r);
+      std::fill_n(r, head_dim, 0.0F);
+      return;
+    case DigestKind::kCentroids:
+      return middle_and_half_between(block_k, n_tokens, head_dim, c, r);
+  }
+}
+
 // Digests of the blocks [first_block, end_block): c and r of block i at out + i * 2 D.
 // block_k: room for a block, [block_tokens][D].
 void build_blocks(DigestKind kind, const HeadKeys& keys, int block_tokens, int first_block,
@@ -85,12 +157,7 @@ void build_blocks(DigestKind kind, const HeadKeys& keys, int block_tokens, int f
     }
     float* c = out + size_t(block - first_block) * 2 * head_dim;
     float* r = c + head_dim;
-    if (kind == DigestKind::kMeanStd) {
-      mean_std(block_k, block_tokens, head_dim, c, r);
-    } else {
-      middle_and_half_width(block_k, block_tokens, head_dim, c, r);
-      if (kind == DigestKind::kArkVale) mean_distance(block_k, block_tokens, head_dim, c, r);
-    }
+    digest_block(kind, block_k, block_tokens, head_dim, c, r);
   }
 }
 
@@ -105,8 +172,8 @@ struct QuantiseRoom {
 };
 
 // Quantises one of the two vectors of n_blocks digests: values [n_blocks][2 D], of which the first
-// D of each row count, to scale and zero [D] and room.levels.
-void quantise_channels(const float* __restrict values, int n_blocks, int head_dim,
+// D of each row count, to scale and zero [D] and levels 0..top in room.levels.
+void quantise_channels(const float* __restrict values, int n_blocks, int head_dim, int top,
                        f16* __restrict scale, f16* __restrict zero, QuantiseRoom& room) {
   float* __restrict most = room.floats.data();
   float* __restrict least = most + head_dim;
@@ -122,7 +189,7 @@ void quantise_channels(const float* __restrict values, int n_blocks, int head_di
   }
   // Levels are found with the scale and zero as stored, so that rounding those costs little.
   for (int d = 0; d < head_dim; ++d) {
-    scale[d] = f16_from_f32((most[d] - least[d]) / float(kLevels));
+    scale[d] = f16_from_f32((most[d] - least[d]) / float(top));
     zero[d] = f16_from_f32(least[d]);
     s[d] = f32_from_f16(scale[d]);
     z[d] = f32_from_f16(zero[d]);
@@ -133,26 +200,48 @@ void quantise_channels(const float* __restrict values, int n_blocks, int head_di
       const float x = (values[size_t(block) * 2 * head_dim + d] - z[d]) / s[d] + 0.5F;
       // A constant channel and a key that is not finite end at level 0: s > 0 fails, or x > 0 does.
       const float level = s[d] > 0 && x > 0 ? x : 0;
-      u[d] = uint8_t(int(level < kLevels + 0.5F ? level : kLevels));
+      u[d] = uint8_t(int(level < float(top) + 0.5F ? level : float(top)));
+    }
+  }
+}
+
+// Levels of one vector, [D], to its bytes.
+void pack_levels(const uint8_t* __restrict u, int bits, size_t n_bytes, uint8_t* __restrict packed) {
+  for (size_t i = 0; i < n_bytes; ++i) packed[i] = u[i];
+  for (int part = 1; part < 8 / bits; ++part) {
+    const uint8_t* of_part = u + size_t(part) * n_bytes;
+    for (size_t i = 0; i < n_bytes; ++i) {
+      packed[i] = uint8_t(packed[i] | (of_part[i] << (part * bits)));
     }
   }
 }
 
 // A head's closed group from its digests in f32, values [n_blocks][c[D], r[D]], to its place.
-void close_head(const float* values, int n_blocks, int head_dim, uint8_t* place) {
+void quantise_head(const DigestLayout& layout, const float* values, int n_blocks, uint8_t* place) {
+  const int head_dim = layout.shape.head_dim;
+  const int bits = layout.digest.bits;
   QuantiseRoom room(n_blocks, head_dim);
-  const int half = head_dim / 2;
   f16* scales = reinterpret_cast<f16*>(place);
-  uint8_t* records = place + 4 * sizeof(f16) * size_t(head_dim);
-  for (int vector = 0; vector < 2; ++vector) {
+  uint8_t* records = place + layout.scale_bytes();
+  for (int vector = 0; vector < layout.digest.n_vectors(); ++vector) {
     f16* scale = scales + size_t(vector) * 2 * head_dim;
-    quantise_channels(values + size_t(vector) * head_dim, n_blocks, head_dim, scale,
+    quantise_channels(values + size_t(vector) * head_dim, n_blocks, head_dim, (1 << bits) - 1, scale,
                       scale + head_dim, room);
     for (int block = 0; block < n_blocks; ++block) {
-      const uint8_t* __restrict u = room.levels.data() + size_t(block) * head_dim;
-      uint8_t* __restrict record = records + size_t(block) * head_dim + size_t(vector) * half;
-      for (int i = 0; i < half; ++i) record[i] = uint8_t(u[i] | (u[i + half] << 4));
+      pack_levels(room.levels.data() + size_t(block) * head_dim, bits, layout.vector_bytes(),
+                  records + size_t(block) * layout.closed_record_bytes() +
+                      size_t(vector) * layout.vector_bytes());
     }
+  }
+}
+
+// The records of the open group, and of a closed one that stays f16.
+void store_halves(const DigestLayout& layout, const float* values, int n_blocks, uint8_t* place) {
+  f16* to = reinterpret_cast<f16*>(place);
+  const size_t n = size_t(layout.digest.n_vectors()) * layout.shape.head_dim;
+  for (int block = 0; block < n_blocks; ++block) {
+    const float* from = values + size_t(block) * 2 * layout.shape.head_dim;
+    for (size_t i = 0; i < n; ++i) to[size_t(block) * n + i] = f16_from_f32(from[i]);
   }
 }
 
@@ -172,8 +261,7 @@ class Builder {
     const int n_blocks = end_token / block_tokens - first_token / block_tokens;
     if (n_blocks <= 0) return;
     const float* values = build(head, first_token / block_tokens, end_token / block_tokens);
-    f16* to = reinterpret_cast<f16*>(records);
-    for (size_t i = 0; i < size_t(n_blocks) * 2 * head_dim_; ++i) to[i] = f16_from_f32(values[i]);
+    store_halves(layout_, values, n_blocks, records);
   }
 
   std::shared_ptr<const DigestGroup> build_closed(int group) {
@@ -181,8 +269,8 @@ class Builder {
     for (int head = 0; head < layout_.shape.n_heads(); ++head) {
       const int n_blocks = layout_.blocks_per_group(head);
       const float* values = build(head, group * n_blocks, (group + 1) * n_blocks);
-      close_head(values, n_blocks, int(head_dim_),
-                 closed->data() + layout_.closed_offset[size_t(head)]);
+      const auto close = layout_.digest.bits == 16 ? store_halves : quantise_head;
+      close(layout_, values, n_blocks, closed->data() + layout_.closed_offset[size_t(head)]);
     }
     return closed;
   }
@@ -195,7 +283,7 @@ class Builder {
     const HeadKeys keys{pages_.k(layer) + size_t(kv_head) * kKvPageTokens * head_dim_, view_.pages,
                         shape.page_elements(), shape.head_dim};
     values_.resize(size_t(end_block - first_block) * 2 * head_dim_);
-    build_blocks(layout_.kind, keys, layout_.block_tokens[size_t(head)], first_block, end_block,
+    build_blocks(layout_.digest.kind, keys, layout_.block_tokens[size_t(head)], first_block, end_block,
                  block_k_.data(), values_.data());
     return values_.data();
   }
@@ -212,6 +300,11 @@ class Builder {
 
 void reference_digest(DigestKind kind, const float* block_k, int n_tokens, int head_dim, float* c,
                       float* r) {
+  // Sums in other orders would move tokens from one centroid to the other.
+  if (kind == DigestKind::kCentroids) {
+    return middle_and_half_between(block_k, n_tokens, head_dim, c, r);
+  }
+  const bool around_mean = kind == DigestKind::kMeanStd || kind == DigestKind::kMean;
   for (int d = 0; d < head_dim; ++d) {
     float sum = 0;
     float least = block_k[d];
@@ -222,7 +315,7 @@ void reference_digest(DigestKind kind, const float* block_k, int n_tokens, int h
       if (x < least) least = x;
       if (x > most) most = x;
     }
-    c[d] = kind == DigestKind::kMeanStd ? sum / float(n_tokens) : (most + least) / 2;
+    c[d] = around_mean ? sum / float(n_tokens) : (most + least) / 2;
     float squares = 0;
     float distances = 0;
     for (int t = 0; t < n_tokens; ++t) {
@@ -230,6 +323,7 @@ void reference_digest(DigestKind kind, const float* block_k, int n_tokens, int h
       squares += x * x;
       distances += std::fabs(x);
     }
+    r[d] = 0;
     if (kind == DigestKind::kMeanStd) r[d] = std::sqrt(squares / float(n_tokens));
     if (kind == DigestKind::kQuest) r[d] = (most - least) / 2;
     if (kind == DigestKind::kArkVale) r[d] = distances / float(n_tokens);
@@ -237,7 +331,7 @@ void reference_digest(DigestKind kind, const float* block_k, int n_tokens, int h
 }
 
 DigestLayout::DigestLayout(const KvShape& kv_shape, const HeadProfile& profile)
-    : shape(kv_shape), kind(profile.digest), block_tokens(profile.block_tokens) {
+    : shape(kv_shape), digest(profile.digest), block_tokens(profile.block_tokens) {
   closed_offset.push_back(0);
   open_offset.push_back(0);
   for (int head = 0; head < int(block_tokens.size()); ++head) {

@@ -7,13 +7,17 @@
 // group's blocks, separately for c and r, s and z stored as f16 (AB-Sparse, arXiv 2605.12110);
 // u = floor((x - z) / s + 1/2), with s and z as stored, clamped; a constant channel has s = 0 and
 // u = 0. Quantised from f32 digests, computed again from K. The open group stays f16. Blocks that
-// are not full have no digest.
+// are not full have no digest. For comparison there are INT2 and INT8, with 3 and 255 in place of
+// 15, and closed groups that stay f16.
 //
 // Layout of a group, one contiguous buffer. Head h (layer-major) with block size B has
 // n = kDigestGroupTokens / B blocks:
 //   closed: f16 scale[4][D] in the order s_c, z_c, s_r, z_r; then n records of
 //           uint8 c[D / 2], uint8 r[D / 2]; byte i holds channel i (low nibble) and i + D/2 (high)
 //   open:   n records of f16 c[D], f16 r[D]
+// With b bits instead of 4, a vector takes D b / 8 bytes, and byte i holds the channels i,
+// i + D b / 8, … from the lowest bits up (D is a multiple of 8 / b). Closed groups in f16 hold records
+// as the open one. A digest of one vector has neither r nor s_r, z_r.
 #pragma once
 
 #include <cstddef>
@@ -33,15 +37,20 @@ struct DigestLayout {
   DigestLayout(const KvShape& shape, const HeadProfile& profile);
 
   KvShape shape;
-  DigestKind kind;
+  DigestFormat digest;
   std::vector<uint16_t> block_tokens;  // [heads]
   std::vector<size_t> closed_offset;   // [heads + 1] bytes
   std::vector<size_t> open_offset;     // [heads + 1] bytes
 
   int blocks_per_group(int head) const { return kDigestGroupTokens / block_tokens[head]; }
-  size_t scale_bytes() const { return 4 * sizeof(f16) * size_t(shape.head_dim); }
-  size_t closed_record_bytes() const { return size_t(shape.head_dim); }
-  size_t open_record_bytes() const { return 2 * sizeof(f16) * size_t(shape.head_dim); }
+  size_t vector_bytes() const { return size_t(shape.head_dim) * digest.bits / 8; }
+  size_t scale_bytes() const {
+    return digest.bits == 16 ? 0 : 2 * sizeof(f16) * digest.n_vectors() * size_t(shape.head_dim);
+  }
+  size_t closed_record_bytes() const { return digest.n_vectors() * vector_bytes(); }
+  size_t open_record_bytes() const {
+    return digest.n_vectors() * sizeof(f16) * size_t(shape.head_dim);
+  }
   // Bytes that scoring one head's blocks [first_block, end_block) reads at a depth of n_tokens:
   // records, and the scales of each closed group touched.
   size_t read_bytes(int head_block_tokens, int first_block, int end_block, int n_tokens) const;
@@ -73,7 +82,7 @@ class Digests {
 };
 
 // The digest of one kv_block, before any rounding. block_k: [n_tokens][D] gathered f32.
-// c, r: [D]. The scalar truth; digests.cpp may be vectorised but rounds to the same f16.
+// c, r: [D]; r = 0 where the kind has none. The scalar truth; digests.cpp may be vectorised but rounds to the same f16.
 void reference_digest(DigestKind kind, const float* block_k, int n_tokens, int head_dim, float* c,
                       float* r);
 

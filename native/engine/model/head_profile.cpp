@@ -44,9 +44,14 @@ Status HeadProfile::check(int n_layers, int n_kv_heads, const std::string& finge
                      ", this model: " + fingerprint.substr(0, 12) +
                      "); calibrate this model or use the uniform profile"};
   }
-  if (digest > DigestKind::kArkVale) {
+  if (digest.kind > DigestKind::kCentroids) {
     return Error{ErrorCode::kInvalidArgument,
-                 "head profile: digest kind " + std::to_string(int(digest)) + " is not known"};
+                 "head profile: digest kind " + std::to_string(int(digest.kind)) + " is not known"};
+  }
+  if (digest.bits != 2 && digest.bits != 4 && digest.bits != 8 && digest.bits != 16) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "head profile: digests of 2, 4, 8 or 16 bits are expected, not of " +
+                     std::to_string(int(digest.bits))};
   }
   double sum = 0;
   for (size_t head = 0; head < n_heads; ++head) {

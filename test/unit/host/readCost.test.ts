@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import type { DigestBits, DigestKind } from "../../../contract/heads.ts";
 import { digestBytesPerToken, headReading, kvBytesPerToken } from "../../../host/kv/readCost.ts";
 
 describe("headReading", () => {
@@ -35,6 +36,18 @@ describe("headReading", () => {
     const { digestBytes } = headReading(32, 512, 3048, 64);
     const firstLocal = Math.floor((3048 - 128) / 32);
     expect(digestBytes).toBe(8 * 64 + (64 - 2) * 64 + (firstLocal - 64) * 256);
+  });
+
+  test("counts the vectors and bits of a digest", () => {
+    const blocks = 768 - 6;
+    const bytes = (digest: DigestKind, digestBits: DigestBits) =>
+      headReading(32, 1024, 24576, 64, { digest, digestBits }).digestBytes;
+    for (const kind of ["quest", "arkvale", "centroids"] as const)
+      expect(bytes(kind, 4)).toBe(bytes("mean_std", 4));
+    expect(bytes("quest", 2)).toBe(12 * 8 * 64 + blocks * 32);
+    expect(bytes("quest", 8)).toBe(12 * 8 * 64 + blocks * 128);
+    expect(bytes("quest", 16)).toBe(blocks * 256);
+    expect(bytes("mean", 4)).toBe(bytes("quest", 4) / 2);
   });
 
   test("does not count the groups before the first scored block", () => {
