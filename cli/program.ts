@@ -9,7 +9,7 @@ import { type BenchOptions, bench } from "./commands/bench.ts";
 import { type CalibrateOptions, calibrate } from "./commands/calibrate.ts";
 import { chat } from "./commands/chat.ts";
 import { doctor } from "./commands/doctor.ts";
-import { heads } from "./commands/heads.ts";
+import { type HeadsOptions, heads } from "./commands/heads.ts";
 import { getModel, listModels } from "./commands/models.ts";
 import { type QualityOptions, quality } from "./commands/quality.ts";
 import { read } from "./commands/read.ts";
@@ -110,9 +110,9 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
     .option("--max-tokens <n>", "room kept for an answer", wholeNumber(1, 1_048_576), 512)
     .action(runs<AnswerOptions>((shell, [file], options) => read(shell, file!, options)));
 
-  addEngineOptions(add("heads", "block size, budget and sensitivity of each head")).action(
-    runs<EngineOptions>((shell, _args, options) => heads(shell, options)),
-  );
+  addEngineOptions(add("heads", "block size, budget and sensitivity of each head"))
+    .option("--report <folder>", "write them as a page with charts instead")
+    .action(runs<HeadsOptions>((shell, _args, options) => heads(shell, options)));
 
   addEngineOptions(
     add("calibrate [model]", "measure a model's heads on texts and write its profile"),
@@ -126,6 +126,7 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
       wholeNumber(1024),
     )
     .option("--budget <tokens>", "reference budget", wholeNumber(256))
+    .option("--report <folder>", "also write a page with charts of what was found")
     .option("--retrieval-only", "add retrieval scores to the model's profile; the rest stays")
     .option("--seed <n>", "seed of the planted facts", wholeNumber(0, 0xffff_ffff), 0)
     .action(

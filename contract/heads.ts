@@ -53,6 +53,10 @@ export interface HeadCurves {
   errorByBudget: number[][][];
   /** Means over heads of blocks of 32 tokens for all. */
   uniform: { outputError: number; recall: number };
+  /** Keys, values and digests read per token at the reference: of the profile, and of these blocks. */
+  bytesPerToken: number;
+  uniformBytesPerToken: number;
+  texts: { name: string; kind: "given" | "retrieval"; tokens: number }[];
 }
 
 export interface CalibrationReport {

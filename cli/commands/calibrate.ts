@@ -1,6 +1,7 @@
 import { resolve } from "node:path";
 import type { CalibrationReport } from "../../contract/heads.ts";
 import { bytes, count } from "../format.ts";
+import { writeHeadReport } from "../headReport/headReport.ts";
 import { type EngineOptions, engineSettings } from "../options.ts";
 import { exitCodes, type Shell } from "../shell.ts";
 
@@ -11,6 +12,7 @@ export interface CalibrateOptions extends EngineOptions {
   context?: number;
   budget?: number;
   retrievalOnly?: boolean;
+  report?: string;
   seed: number;
 }
 
@@ -30,6 +32,10 @@ export async function calibrate(shell: Shell, options: CalibrateOptions): Promis
   shell.terminal.out(
     options.json ? `${JSON.stringify(report, null, 2)}\n` : calibrationText(report),
   );
+  if (options.report !== undefined) {
+    const made = { ...options, profile: report.path };
+    await writeHeadReport(shell, made, resolve(options.report));
+  }
   return exitCodes.ok;
 }
 

@@ -1,10 +1,21 @@
+import { resolve } from "node:path";
 import type { HeadTable } from "../../contract/heads.ts";
 import { count, table } from "../format.ts";
+import { writeHeadReport } from "../headReport/headReport.ts";
 import { type EngineOptions, engineSettings } from "../options.ts";
 import { exitCodes, type Shell } from "../shell.ts";
 
-/** Block size, budget and sensitivity of each head. */
-export async function heads(shell: Shell, options: EngineOptions): Promise<number> {
+export interface HeadsOptions extends EngineOptions {
+  report?: string;
+}
+
+/** Block size, budget and sensitivity of each head; as a report where a folder is given. */
+export async function heads(shell: Shell, options: HeadsOptions): Promise<number> {
+  if (options.report !== undefined) {
+    const path = await writeHeadReport(shell, options, resolve(options.report));
+    shell.terminal.out(`Wrote ${path}\n`);
+    return exitCodes.ok;
+  }
   const found = await shell.expect(shell.client.request("heads.list", engineSettings(options)));
   shell.terminal.out(options.json ? `${JSON.stringify(found, null, 2)}\n` : headsText(found));
   return exitCodes.ok;

@@ -39,14 +39,17 @@ export function measureRequests({ library, room, timeline, dataDir }: Parts) {
     "heads.curves": async (settings) => {
       const { profile } = await profileOf(settings);
       if (profile.file === null) return null;
-      const { errorByBlock, errors, uniform } = profile.file.measured;
+      const { errorByBlock, errors, ...measured } = profile.file.measured;
       return {
         profile: profile.name,
         blockTokens: [...blockSizes],
         errorByBlock: errorByBlock.flat(),
         budgetTokens: errors?.budgetTokens ?? [],
         errorByBudget: errors?.table.flat() ?? [],
-        uniform,
+        uniform: measured.uniform,
+        bytesPerToken: measured.bytesPerToken,
+        uniformBytesPerToken: measured.uniformBytesPerToken,
+        texts: profile.file.texts.map(({ name, kind, tokens }) => ({ name, kind, tokens })),
       };
     },
     "memory.map": async () => {

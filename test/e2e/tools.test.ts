@@ -101,6 +101,12 @@ describe("scholia calibrate", () => {
     const people = await place.run(["heads", ...small]);
     expect(people.out).toMatch(/layer +KV head +block +budget share +error +recall +sensitivity/);
     expect(people.out.split("\n").length).toBeGreaterThan(92);
+    const folder = join(place.folder, "report");
+    const written = await place.run(["heads", ...small, "--report", folder]);
+    expect(written.out).toBe(`Wrote ${join(folder, "heads.md")}\n`);
+    const page = await readFile(join(folder, "heads.md"), "utf8");
+    for (const [, chart] of page.matchAll(/\]\((\w+\.svg)\)/g))
+      expect(await readFile(join(folder, chart!), "utf8")).toContain("</svg>");
   });
 
   test("refuses a profile of another model, and one that is none", async () => {

@@ -120,6 +120,9 @@ describe("numbers of the heads", () => {
     budgetTokens: [],
     errorByBudget: [],
     uniform: { outputError: 0.1, recall: 0.8 },
+    bytesPerToken: 15_000_000,
+    uniformBytesPerToken: 15_000_000,
+    texts: [],
   };
 
   test("what AB-Sparse saves against blocks of 32 for all", () => {
