@@ -1,8 +1,8 @@
 /** How far sparse reading is from dense reading of the same text: the Kullback-Leibler divergence
  * KL(dense || sparse) of the next-token distributions, token by token, teacher forced. */
-import { ScholiaError } from "../../contract/errors.ts";
 import type { Engine, Stoppable } from "../engine/engine.ts";
 import type { ReadingMode } from "./readingModes.ts";
+import { stopIfAsked } from "./stopIfAsked.ts";
 
 /** A text whose last tokens are read one by one. */
 export interface HeldOutText {
@@ -92,7 +92,7 @@ async function readTokens(
   await engine.setProfile(profile);
   const reading: TailReading = { logits: [], bytes: 0, blocks: 0 };
   for (const token of tokens) {
-    if (signal?.aborted) throw new ScholiaError("cancelled", "The measurement was stopped.");
+    stopIfAsked(signal);
     const step = await engine.decode(sequence, token, { mode, budgetTokens, trace: "counts" });
     reading.bytes += step.kvBytes + step.digestBytes;
     reading.blocks += step.blocks.reduce((sum, count) => sum + count, 0);

@@ -20,7 +20,10 @@ export interface ReadingMode {
   profile: HeadProfileInput;
 }
 
-export const dense = (engine: Engine): ReadingMode => ({
+/** Modes depend on the model alone. */
+type OpenModel = Pick<Engine, "model">;
+
+export const dense = (engine: OpenModel): ReadingMode => ({
   name: "dense",
   mode: "dense",
   budgetTokens: 1,
@@ -28,7 +31,7 @@ export const dense = (engine: Engine): ReadingMode => ({
 });
 
 /** @param blockTokens of every head, which all read as much */
-export function uniform(engine: Engine, blockTokens: number, budgetTokens: number): ReadingMode {
+export function uniform(engine: OpenModel, blockTokens: number, budgetTokens: number): ReadingMode {
   const profile = uniformProfile(engine.model);
   return {
     name: `uniform ${blockTokens}`,
@@ -39,7 +42,11 @@ export function uniform(engine: Engine, blockTokens: number, budgetTokens: numbe
 }
 
 /** @throws ScholiaError `profile_mismatch` */
-export function profiled(engine: Engine, profile: HeadProfile, budgetTokens: number): ReadingMode {
+export function profiled(
+  engine: OpenModel,
+  profile: HeadProfile,
+  budgetTokens: number,
+): ReadingMode {
   checkProfileFits(profile, engine.model);
   return { name: "profile", mode: "ab-sparse", budgetTokens, profile: engineProfile(profile) };
 }
@@ -47,7 +54,7 @@ export function profiled(engine: Engine, profile: HeadProfile, budgetTokens: num
 /** Blocks of 32 tokens for every head, summarised in another way. A digest of one vector stands for 16
  * tokens, so that it takes the bytes that two vectors take for 32. */
 export function summarised(
-  engine: Engine,
+  engine: OpenModel,
   digest: DigestKind,
   digestBits: DigestBits,
   budgetTokens: number,
@@ -64,7 +71,7 @@ export function summarised(
 /** The mode with as much less budget as its digests are larger than uniform 32's, or as much more: both
  * read the same bytes per token at this depth, within a block for each head. */
 export function atBytesOfUniform32(
-  engine: Engine,
+  engine: OpenModel,
   mode: ReadingMode,
   depthTokens: number,
 ): ReadingMode {
@@ -77,7 +84,7 @@ export function atBytesOfUniform32(
 
 /** Of all heads. */
 function digestBytes(
-  { model: { headDim } }: Engine,
+  { model: { headDim } }: OpenModel,
   { blockTokens, digest, digestBits = 4 }: HeadProfileInput,
   budgetTokens: number,
   depthTokens: number,
@@ -92,7 +99,7 @@ function digestBytes(
 
 /** {@link profiled} with the bytes of uniform 32. */
 export function profiledAtEqualBytes(
-  engine: Engine,
+  engine: OpenModel,
   profile: HeadProfile,
   budgetTokens: number,
   depthTokens: number,
@@ -104,7 +111,7 @@ export function profiledAtEqualBytes(
 /** The profile's block sizes and budgets, dealt out to other heads: what is left of its gain is owed to
  * the mix of sizes and not to which head has which. At the bytes of uniform 32. */
 export function shuffled(
-  engine: Engine,
+  engine: OpenModel,
   profile: HeadProfile,
   budgetTokens: number,
   depthTokens: number,

@@ -8,6 +8,7 @@ import { randomNumbers } from "../tokens/madeUpText.ts";
 import { layOutPrompt } from "../tokens/prompt.ts";
 import { tokenizeSegment } from "../tokens/tokenize.ts";
 import type { ReadingMode } from "./readingModes.ts";
+import { stopIfAsked } from "./stopIfAsked.ts";
 import { makeTask, scoreOf, type TaskQuestion, type TaskSample } from "./tasks.ts";
 
 export interface TaskPlan {
@@ -30,7 +31,7 @@ export async function runTasks(
   for (const name of plan.names)
     for (let sample = 0; sample < plan.samples; sample++) {
       const seed = plan.seed * 1_000_003 + sample * 7919 + hashOf(name);
-      const task = await fittedTask(engine, name, plan, seed);
+      const task = await fittedTask(engine, name, plan, seed, sink.signal);
       scores.push(...(await runTask(engine, modes, { name, sample, task }, sink)));
     }
   return scores;
@@ -45,9 +46,11 @@ async function fittedTask(
   name: TaskName,
   { contextTokens, essay }: TaskPlan,
   seed: number,
+  signal: AbortSignal,
 ): Promise<TaskSample> {
   const make = (size: number) => makeTask(name, { size, essay, random: randomNumbers(seed) });
   const fits = async (size: number) => {
+    stopIfAsked(signal);
     const task = tryTo(() => make(size));
     return task !== null && (await tokensOf(engine, task)) <= contextTokens;
   };

@@ -9,7 +9,7 @@ import type { QualityReport } from "../../contract/quality.ts";
 import type { CheckLine, ModelLine } from "../../contract/routes.ts";
 import { parseHeadProfile } from "../../host/models/headProfile.ts";
 import { textWith } from "./madeUpDocuments.ts";
-import { small, usePlace } from "./scholia.ts";
+import { small, until, usePlace } from "./scholia.ts";
 
 const place = usePlace();
 
@@ -161,6 +161,20 @@ describe("scholia quality", () => {
     expect(report.scoreLessDense.map(({ difference }) => difference.value).slice(0, 2)).toEqual([
       0, 0,
     ]);
+  });
+
+  test("stops within a tail on Ctrl+C", async () => {
+    const text = await place.write("tail.txt", textWith([], 1200, 78));
+    const running = place.start([
+      ...["quality", ...small.slice(1), "--texts", text, "--what", "divergence"],
+      ...["--context", "1024", "--budget", "256", "--tail", "256"],
+      ...["--digests", "quest,mean,centroids", "--bits", "2,4,16", "--same", "tokens"],
+    ]);
+    await until(() => (running.err().includes("tail.txt: read") ? true : undefined));
+    running.signal("SIGINT");
+    const { code, err } = await running.finished;
+    expect(code).toBe(130);
+    expect(err).not.toContain("positions");
   });
 
   test("refuses a text that is too short for its tail", async () => {
