@@ -3,6 +3,7 @@ import { resolve } from "node:path";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { modes } from "../contract/answer.ts";
 import { type DigestBits, digestBits } from "../contract/heads.ts";
+import { type Budget, budgetSchema } from "../contract/quality.ts";
 import { devices, type EngineSettings } from "../contract/routes.ts";
 
 export { dataDir } from "../host/store/dataDir.ts";
@@ -124,6 +125,23 @@ export function digestBitsOf(text: string): DigestBits[] {
     (digestBits as readonly number[]).includes(value);
   if (bits.every(isKnown)) return bits;
   throw new InvalidArgumentError(`${digestBits.join(", ")} are expected, not "${text}".`);
+}
+
+/** A share of the context is never less than this. */
+const leastShareTokens = 1024;
+
+/** Budgets in tokens, or in percent of the context: 512,8%. */
+export function budgetsOf(text: string): Budget[] {
+  return text.split(",").map((part) => {
+    const [, number, percent] = /^\s*(\d+(?:\.\d+)?)(%?)\s*$/.exec(part) ?? [];
+    const budget =
+      percent === "%"
+        ? { tokens: leastShareTokens, percent: Number(number) }
+        : { tokens: Number(number), percent: 0 };
+    const parsed = budgetSchema.safeParse(budget);
+    if (parsed.success) return parsed.data;
+    throw new InvalidArgumentError(`Tokens from 256 on, or a share such as 8%, not "${part}".`);
+  });
 }
 
 /** One of a few words. */

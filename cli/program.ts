@@ -19,6 +19,7 @@ import {
   addAnswerOptions,
   addDataOptions,
   addEngineOptions,
+  budgetsOf,
   digestBitsOf,
   type EngineOptions,
   wholeNumber,
@@ -160,6 +161,12 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
       "bytes per token or tokens, for all digests",
       wordOf(equalities),
       "bytes",
+    )
+    .option(
+      "--budgets <list>",
+      "compare the profile at these instead, e.g. 512,1024,8% (at least 1,024)",
+      budgetsOf,
+      [],
     )
     .option("--shuffles <n>", "profiles with shuffled heads", wholeNumber(0, 16), 1)
     .option("--seed <n>", "seed of what is made up", wholeNumber(0, 0xffff), 1)

@@ -1,4 +1,5 @@
 /** What `scholia quality` measures: how close reading a part of the context is to reading all of it. */
+import { z } from "zod";
 
 export const qualityParts = ["divergence", "tasks"] as const;
 export type QualityPart = (typeof qualityParts)[number];
@@ -32,9 +33,22 @@ export interface Estimate {
   high: number;
 }
 
+/** How far sparse reading may be from dense reading, in nats per token: on text as it is, and where facts
+ * are asked for. */
+export const qualityBar = { given: 0.02, retrieval: 0.05 } as const;
+export type TextKind = keyof typeof qualityBar;
+
+/** At least so many tokens, and at least this share of the context, in percent. */
+export const budgetSchema = z.strictObject({
+  tokens: z.int().min(256).max(16_777_216),
+  percent: z.number().min(0).max(100),
+});
+export type Budget = z.infer<typeof budgetSchema>;
+
 /** A text read in one mode, compared with dense reading of the same text. */
 export interface DivergenceRow {
   text: string;
+  kind: TextKind;
   mode: string;
   budgetTokens: number;
   positions: number;
@@ -75,6 +89,9 @@ export interface QualityReport {
   divergence: DivergenceRow[];
   /** Geometric mean of a mode's KL over the texts, as a share of uniform 32's. */
   klOfUniform32: { mode: string; ratio: Estimate }[];
+  /** A mode's KL, mean over the positions of the texts of a kind, and whether all of both intervals lies
+   * below the bar. */
+  bar: { mode: string; kl: Record<TextKind, Estimate>; holds: boolean }[];
   tasks: TaskScore[];
   /** Mean score less dense reading's, over all questions. */
   scoreLessDense: { mode: string; difference: Estimate }[];

@@ -30,7 +30,13 @@ import {
   type HeadTable,
 } from "./heads.ts";
 import type { MeasuredRate, MemoryEstimate, MemoryMap } from "./memory.ts";
-import { equalities, type QualityReport, qualityParts, taskNames } from "./quality.ts";
+import {
+  budgetSchema,
+  equalities,
+  type QualityReport,
+  qualityParts,
+  taskNames,
+} from "./quality.ts";
 import type { QueueItem } from "./queue.ts";
 import { devices, type Settings, settingsSchema } from "./settings.ts";
 import type { StepTimings } from "./timing.ts";
@@ -255,6 +261,8 @@ export const runInputs = {
     bits: z.array(z.union(digestBits.map((bits) => z.literal(bits)))).default([4]),
     /** What the digests are compared at: equal bytes read per token, or equal budgets. */
     same: z.enum(equalities).default("bytes"),
+    /** Compare the profile at these budgets; empty: compare head maps. */
+    budgets: z.array(budgetSchema).max(16).default([]),
     /** Maps whose heads are shuffled, beside the profile. */
     shuffles: z.int().min(0).max(16).default(1),
     seed: z.int().min(0).max(0xffff).default(1),

@@ -1,11 +1,13 @@
 import { resolve } from "node:path";
 import type { DigestBits, DigestKind } from "../../contract/heads.ts";
-import type {
-  Equality,
-  Estimate,
-  QualityPart,
-  QualityReport,
-  TaskName,
+import {
+  type Budget,
+  type Equality,
+  type Estimate,
+  type QualityPart,
+  type QualityReport,
+  qualityBar,
+  type TaskName,
 } from "../../contract/quality.ts";
 import { bytes, count } from "../format.ts";
 import { type EngineOptions, engineSettings } from "../options.ts";
@@ -22,6 +24,7 @@ export interface QualityOptions extends EngineOptions {
   digests: DigestKind[];
   bits: DigestBits[];
   same: Equality;
+  budgets: Budget[];
   shuffles: number;
   seed: number;
 }
@@ -40,6 +43,7 @@ export async function quality(shell: Shell, options: QualityOptions): Promise<nu
     digests: options.digests,
     bits: options.bits,
     same: options.same,
+    budgets: options.budgets,
     shuffles: options.shuffles,
     seed: options.seed,
   });
@@ -69,12 +73,14 @@ const estimate = ({ value, low, high }: Estimate): string =>
 const mean = (values: number[]): number =>
   values.reduce((sum, value) => sum + value, 0) / Math.max(1, values.length);
 
-function divergenceLines({ divergence, modes, klOfUniform32 }: QualityReport): string[] {
+function divergenceLines({ divergence, modes, klOfUniform32, bar }: QualityReport): string[] {
   if (divergence.length === 0) return [];
   const texts = [...new Set(divergence.map(({ text }) => text))];
   const of = (mode: string) => divergence.filter((row) => row.mode === mode);
   const cells = (name: string, cell: (mode: string) => string) =>
     line([name, ...modes.map((mode) => cell(mode))]);
+  const barOf = (mode: string) => bar.find((row) => row.mode === mode)!;
+  const { given, retrieval } = qualityBar;
   return [
     ...head(["KL against dense, nats per token", ...modes]),
     ...texts.map((text) =>
@@ -87,6 +93,9 @@ function divergenceLines({ divergence, modes, klOfUniform32 }: QualityReport): s
     cells("of uniform 32's (95 %)", (mode) =>
       estimate(klOfUniform32.find((row) => row.mode === mode)!.ratio),
     ),
+    cells("mean as it is (95 %)", (mode) => estimate(barOf(mode).kl.given)),
+    cells("mean with facts asked (95 %)", (mode) => estimate(barOf(mode).kl.retrieval)),
+    cells(`below ${given} and ${retrieval}`, (mode) => (barOf(mode).holds ? "yes" : "no")),
     cells(
       "same top token",
       (mode) => `${(100 * mean(of(mode).map((row) => row.sameTopToken))).toFixed(1)} %`,

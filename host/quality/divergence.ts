@@ -1,5 +1,6 @@
 /** How far sparse reading is from dense reading of the same text: the Kullback-Leibler divergence
  * KL(dense || sparse) of the next-token distributions, token by token, teacher forced. */
+import type { TextKind } from "../../contract/quality.ts";
 import type { Engine, Stoppable } from "../engine/engine.ts";
 import type { ReadingMode } from "./readingModes.ts";
 import { stopIfAsked } from "./stopIfAsked.ts";
@@ -7,6 +8,7 @@ import { stopIfAsked } from "./stopIfAsked.ts";
 /** A text whose last tokens are read one by one. */
 export interface HeldOutText {
   name: string;
+  kind: TextKind;
   tokens: Int32Array;
   /** How many of them. */
   tailTokens: number;
@@ -18,6 +20,7 @@ export const middleOfTail = ({ tokens, tailTokens }: HeldOutText): number =>
 
 export interface Divergence {
   text: string;
+  kind: TextKind;
   mode: string;
   budgetTokens: number;
   /** Mean over the tail, in nats. */
@@ -59,7 +62,7 @@ export async function measureDivergence(
   const open = async (mode: ReadingMode) => ({ mode, sequence: await engine.fork(sequence) });
   const truth = await open(dense);
   const read = await Promise.all(modes.map(open));
-  const sums = modes.map((mode) => new Sum(text.name, mode));
+  const sums = modes.map((mode) => new Sum(text, mode));
   try {
     for (let at = 0; at < tail.length; at += chunkTokens) {
       const chunk = tail.slice(at, at + chunkTokens);
@@ -103,7 +106,7 @@ async function readTokens(
 
 /** What was compared so far. */
 class Sum {
-  private readonly text: string;
+  private readonly text: HeldOutText;
   private readonly mode: ReadingMode;
   private readonly kl: number[] = [];
   private same = 0;
@@ -112,7 +115,7 @@ class Sum {
   private bytes = 0;
   private blocks = 0;
 
-  constructor(text: string, mode: ReadingMode) {
+  constructor(text: HeldOutText, mode: ReadingMode) {
     this.text = text;
     this.mode = mode;
   }
@@ -135,7 +138,8 @@ class Sum {
   mean(): Divergence {
     const positions = this.kl.length;
     return {
-      text: this.text,
+      text: this.text.name,
+      kind: this.text.kind,
       mode: this.mode.name,
       budgetTokens: this.mode.budgetTokens,
       kl: this.kl.reduce((sum, kl) => sum + kl, 0) / positions,

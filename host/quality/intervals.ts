@@ -41,15 +41,22 @@ export function ratioInterval(
   return { value: ratio((runs) => sum(runs)), ...middle(values) };
 }
 
+/** The mean over all positions of texts; runs of neighbouring positions are drawn together.
+ * @param values [texts][positions] */
+export function meanInterval(values: readonly (readonly number[])[], seed: number): Interval {
+  return pairedInterval(values.flatMap(runsOf), seed);
+}
+
 /** Tokens near each other share what was read for them. */
 const runTokens = 32;
 
-function runSums(values: readonly number[]): number[] {
-  const sums: number[] = [];
-  for (let at = 0; at < values.length; at += runTokens)
-    sums.push(sum(values.slice(at, at + runTokens)));
-  return sums;
+function runsOf(values: readonly number[]): number[][] {
+  const runs: number[][] = [];
+  for (let at = 0; at < values.length; at += runTokens) runs.push(values.slice(at, at + runTokens));
+  return runs;
 }
+
+const runSums = (values: readonly number[]): number[] => runsOf(values).map(sum);
 
 function bootstrap(count: number, seed: number, statistic: (drawn: number[]) => number): Interval {
   const all = Array.from({ length: count }, (_, index) => index);

@@ -3,7 +3,9 @@ import { ScholiaError } from "../../contract/errors.ts";
 import {
   type DivergenceRow,
   type QualityReport,
+  qualityBar,
   type TaskScore,
+  type TextKind,
   taskNames,
 } from "../../contract/quality.ts";
 import type { RunParsed } from "../../contract/routes.ts";
@@ -19,9 +21,10 @@ import {
   measureDivergence,
   middleOfTail,
 } from "./divergence.ts";
-import { pairedInterval, ratioInterval } from "./intervals.ts";
+import { meanInterval, pairedInterval, ratioInterval } from "./intervals.ts";
 import {
   atBytesOfUniform32,
+  budgeted,
   dense,
   profiled,
   profiledAtEqualBytes,
@@ -92,6 +95,7 @@ async function measure(
     modes: names,
     divergence: divergence.map(rowOf),
     klOfUniform32: divergence.length === 0 ? [] : ratiosOf(divergence, names, input.seed),
+    bar: divergence.length === 0 ? [] : barOf(divergence, names, input.seed),
     tasks,
     scoreLessDense: tasks.length === 0 ? [] : differencesOf(tasks, names, input.seed),
   };
@@ -105,6 +109,7 @@ function modesAt(
 ): ReadingMode[] {
   const { budgetTokens, digests, shuffles, seed } = input;
   if (digests.length > 0) return digestModes(engine, input, depthTokens);
+  if (input.budgets.length > 0) return budgetModes(engine, profile, input, depthTokens);
   const uniforms = [uniform(engine, 32, budgetTokens), uniform(engine, 16, budgetTokens)];
   if (profile === null) return uniforms;
   const maps = Array.from({ length: shuffles }, (_, index) =>
@@ -115,6 +120,23 @@ function modesAt(
     profiled(engine, profile, budgetTokens),
     profiledAtEqualBytes(engine, profile, budgetTokens, depthTokens),
     ...maps,
+  ];
+}
+
+/** The profile, or uniform 32 where there is none, from the smallest budget up; uniform 32 beside it. */
+function budgetModes(
+  engine: Engine,
+  profile: HeadProfile | null,
+  { budgetTokens, budgets }: RunParsed<"quality.run">,
+  depthTokens: number,
+): ReadingMode[] {
+  const uniform32 = uniform(engine, 32, budgetTokens);
+  const mode = profile === null ? uniform32 : profiled(engine, profile, budgetTokens);
+  return [
+    uniform32,
+    ...budgets
+      .map((budget) => budgeted(mode, budget, depthTokens))
+      .sort((one, other) => one.budgetTokens - other.budgetTokens),
   ];
 }
 
@@ -179,6 +201,7 @@ async function heldOutTexts(
     );
   return texts.map((text) => ({
     name: text.kind === "given" ? text.name : `${text.name}, facts asked`,
+    kind: text.kind,
     tokens: text.tokens,
     tailTokens:
       text.kind === "given" ? Math.min(tailTokens, text.tokens.length / 2) : text.tailTokens,
@@ -197,6 +220,21 @@ function ratiosOf(rows: Divergence[], modes: string[], seed: number) {
     mode,
     ratio: ratioInterval(of(mode), of("uniform 32"), seed),
   }));
+}
+
+function barOf(rows: Divergence[], modes: string[], seed: number): QualityReport["bar"] {
+  return modes.map((mode) => {
+    const klOn = (kind: TextKind) =>
+      meanInterval(
+        rows
+          .filter((row) => row.mode === mode && row.kind === kind)
+          .map(({ klByPosition }) => klByPosition),
+        seed,
+      );
+    const kl = { given: klOn("given"), retrieval: klOn("retrieval") };
+    const holds = kl.given.high < qualityBar.given && kl.retrieval.high < qualityBar.retrieval;
+    return { mode, kl, holds };
+  });
 }
 
 /** Questions about one document are no independent samples. */

@@ -1,6 +1,7 @@
 /** The ways of reading that are compared. */
 import type { Mode } from "../../contract/answer.ts";
 import type { DigestBits, DigestKind } from "../../contract/heads.ts";
+import type { Budget } from "../../contract/quality.ts";
 import type { Engine, HeadProfileInput } from "../engine/engine.ts";
 import { headReading } from "../kv/readCost.ts";
 import {
@@ -49,6 +50,19 @@ export function profiled(
 ): ReadingMode {
   checkProfileFits(profile, engine.model);
   return { name: "profile", mode: "ab-sparse", budgetTokens, profile: engineProfile(profile) };
+}
+
+/** The mode with another budget at a depth; named after it. */
+export function budgeted(
+  mode: ReadingMode,
+  { tokens, percent }: Budget,
+  depthTokens: number,
+): ReadingMode {
+  return {
+    ...mode,
+    name: `${mode.name}, ${percent > 0 ? `${percent} %` : tokens.toLocaleString("en")}`,
+    budgetTokens: Math.max(tokens, Math.ceil((percent / 100) * depthTokens)),
+  };
 }
 
 /** Blocks of 32 tokens for every head, summarised in another way. A digest of one vector stands for 16

@@ -38,7 +38,7 @@ export async function plainHeldOutTexts(
   const texts: HeldOutText[] = [];
   for (const { name, file, at } of plainTexts) {
     const tokens = await window(engine, file, at, contextTokens);
-    texts.push({ name, tokens, tailTokens });
+    texts.push({ name, kind: "given", tokens, tailTokens });
   }
   return texts;
 }
@@ -64,7 +64,7 @@ export async function retrievalHeldOutTexts(
       { text: last.sentence, part: "answer" },
     ]);
     const tokens = Int32Array.of(...document.tokens, ...conversation.tokens);
-    texts.push({ name, tokens, tailTokens: conversation.tokens.length });
+    texts.push({ name, kind: "retrieval", tokens, tailTokens: conversation.tokens.length });
   }
   return texts;
 }

@@ -1,6 +1,15 @@
 import { homedir } from "node:os";
 import { describe, expect, test } from "vitest";
-import { dataDir, decimal, wholeNumber, wholeNumbers, wordsOf } from "../../../cli/options.ts";
+import {
+  budgetsOf,
+  dataDir,
+  decimal,
+  digestBitsOf,
+  wholeNumber,
+  wholeNumbers,
+  wordOf,
+  wordsOf,
+} from "../../../cli/options.ts";
 
 describe("values of options", () => {
   test("whole numbers, with or without thousands marks", () => {
@@ -36,6 +45,20 @@ describe("values of options", () => {
     expect(() => wholeNumbers(1)("512,,1")).toThrow();
     expect(wordsOf(["a", "b"] as const)("b,a,b")).toEqual(["b", "a"]);
     expect(() => wordsOf(["a", "b"] as const)("c")).toThrow(/a or b/);
+    expect(wordOf(["a", "b"] as const)("b")).toBe("b");
+    expect(() => wordOf(["a", "b"] as const)("a,b")).toThrow(/a, b/);
+    expect(digestBitsOf("4,16")).toEqual([4, 16]);
+    expect(() => digestBitsOf("4,5")).toThrow(/2, 4, 8, 16/);
+  });
+
+  test("budgets in tokens or percent", () => {
+    expect(budgetsOf("512, 8%,2.5%")).toEqual([
+      { tokens: 512, percent: 0 },
+      { tokens: 1024, percent: 8 },
+      { tokens: 1024, percent: 2.5 },
+    ]);
+    for (const wrong of ["", "100", "101%", "-1", "8 %x", "512,"])
+      expect(() => budgetsOf(wrong), wrong).toThrow(/share/);
   });
 });
 

@@ -4,6 +4,7 @@ import type { Engine } from "../../../host/engine/engine.ts";
 import { headReading } from "../../../host/kv/readCost.ts";
 import {
   atBytesOfUniform32,
+  budgeted,
   type ReadingMode,
   summarised,
   uniform,
@@ -21,6 +22,17 @@ function bytesOf({ profile, budgetTokens }: ReadingMode): number {
   const read = headReading(blockTokens[0]!, budgetTokens, depth, headDim, format);
   return heads * (read.kvBytes + read.digestBytes);
 }
+
+test("a budget is a number of tokens, or a share of the context and no less than its floor", () => {
+  const mode = uniform(engine, 32, 512);
+  const at = (tokens: number, percent: number, depth: number) => {
+    const { name, budgetTokens } = budgeted(mode, { tokens, percent }, depth);
+    return `${name}: ${budgetTokens}`;
+  };
+  expect(at(2048, 0, 24_576)).toBe("uniform 32, 2,048: 2048");
+  expect(at(1024, 8, 24_576)).toBe("uniform 32, 8 %: 1967");
+  expect(at(1024, 8, 6144)).toBe("uniform 32, 8 %: 1024");
+});
 
 describe("digests side by side", () => {
   const modes = digestKinds.flatMap((digest) =>

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { taskNames } from "../../../contract/quality.ts";
-import { pairedInterval, ratioInterval } from "../../../host/quality/intervals.ts";
+import { meanInterval, pairedInterval, ratioInterval } from "../../../host/quality/intervals.ts";
 import { makeTask, scoreOf, type TaskQuestion } from "../../../host/quality/tasks.ts";
 import { madeUpText, randomNumbers } from "../../../host/tokens/madeUpText.ts";
 
@@ -117,6 +117,22 @@ describe("intervals", () => {
     const ours = theirs.map((text) => text.map((kl) => kl / 2));
     const { value, low, high } = ratioInterval(ours, theirs, 1);
     for (const number of [value, low, high]) expect(number).toBeCloseTo(0.5, 12);
+  });
+
+  test("a mean's interval holds it, and shrinks with more positions", () => {
+    const random = randomNumbers(6);
+    const texts = (positions: number) => [
+      Array.from({ length: positions }, () => random()),
+      Array.from({ length: positions / 2 }, () => random()),
+    ];
+    const few = meanInterval(texts(256), 1);
+    const many = meanInterval(texts(8192), 1);
+    for (const { value, low, high } of [few, many]) {
+      expect(low).toBeLessThan(value);
+      expect(high).toBeGreaterThan(value);
+      expect(value).toBeCloseTo(0.5, 1);
+    }
+    expect(many.high - many.low).toBeLessThan((few.high - few.low) / 3);
   });
 
   test("chance alone leaves one inside", () => {
