@@ -193,7 +193,10 @@ function byBudget(
       ? []
       : [
           `<circle cx="${x(reference.budgetTokens)}" cy="${y(chosen)}" r="5" fill="#b24618"/>`,
-          words(x(reference.budgetTokens) + 8, y(chosen) + 16, "profile", { fill: "#b24618" }),
+          words(x(reference.budgetTokens) - 6, y(chosen) + 18, "profile", {
+            anchor: "end",
+            fill: "#b24618",
+          }),
         ];
   return [
     ...leftAxis(frame, ticks, "output error"),
