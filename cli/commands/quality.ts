@@ -52,7 +52,8 @@ export async function quality(shell: Shell, options: QualityOptions): Promise<nu
   return exitCodes.ok;
 }
 
-function qualityText(report: QualityReport): string {
+/** The report as Markdown. */
+export function qualityText(report: QualityReport): string {
   const { model, device, contextTokens, budgetTokens, seed } = report;
   return [
     `${model} on ${device}; ${count(contextTokens)} tokens of context, budget ${count(budgetTokens)}, seed ${seed}.`,
@@ -79,6 +80,7 @@ function divergenceLines({ divergence, modes, klOfUniform32, bar }: QualityRepor
   const of = (mode: string) => divergence.filter((row) => row.mode === mode);
   const cells = (name: string, cell: (mode: string) => string) =>
     line([name, ...modes.map((mode) => cell(mode))]);
+  const readBy = (mode: string) => mean(of(mode).map((row) => row.bytesPerToken));
   const barOf = (mode: string) => bar.find((row) => row.mode === mode)!;
   const { given, retrieval } = qualityBar;
   return [
@@ -100,10 +102,21 @@ function divergenceLines({ divergence, modes, klOfUniform32, bar }: QualityRepor
       "same top token",
       (mode) => `${(100 * mean(of(mode).map((row) => row.sameTopToken))).toFixed(1)} %`,
     ),
-    cells("read per token", (mode) => bytes(mean(of(mode).map((row) => row.bytesPerToken)))),
+    cells("read per token", (mode) => bytes(readBy(mode))),
     cells("blocks per token", (mode) => count(mean(of(mode).map((row) => row.blocksPerToken)))),
     cells("positions", (mode) => count(of(mode).reduce((sum, row) => sum + row.positions, 0))),
+    "",
+    cheapestLine(modes.map((mode) => ({ ...barOf(mode), bytes: readBy(mode) }))),
   ];
+}
+
+function cheapestLine(modes: { mode: string; holds: boolean; bytes: number }[]): string {
+  const { given, retrieval } = qualityBar;
+  const bar = `below ${given} nats per token and ${retrieval} where facts are asked`;
+  const [cheapest] = modes.filter(({ holds }) => holds).sort((a, b) => a.bytes - b.bytes);
+  return cheapest === undefined
+    ? `None of them stays ${bar}.`
+    : `The cheapest that stays ${bar}: ${cheapest.mode}, ${bytes(cheapest.bytes)} per token.`;
 }
 
 function taskLines({ tasks, modes, scoreLessDense }: QualityReport): string[] {

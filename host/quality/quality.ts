@@ -108,7 +108,7 @@ function modesAt(
   depthTokens: number,
 ): ReadingMode[] {
   const { budgetTokens, digests, shuffles, seed } = input;
-  if (digests.length > 0) return digestModes(engine, input, depthTokens);
+  if (digests.length > 0) return digestModes(engine, profile, input, depthTokens);
   if (input.budgets.length > 0) return budgetModes(engine, profile, input, depthTokens);
   const uniforms = [uniform(engine, 32, budgetTokens), uniform(engine, 16, budgetTokens)];
   if (profile === null) return uniforms;
@@ -140,9 +140,11 @@ function budgetModes(
   ];
 }
 
-/** Uniform 32, whose digests are mean and standard deviation in INT4, and the others beside it. */
+/** Uniform 32, whose digests are mean and standard deviation in INT4, and the others beside it; at equal
+ * bytes the profile, too. */
 function digestModes(
   engine: Engine,
+  profile: HeadProfile | null,
   { budgetTokens, digests, bits, same }: RunParsed<"quality.run">,
   depthTokens: number,
 ): ReadingMode[] {
@@ -151,11 +153,12 @@ function digestModes(
       .filter((width) => digest !== "mean_std" || width !== 4)
       .map((width) => summarised(engine, digest, width, budgetTokens)),
   );
+  const uniform32 = uniform(engine, 32, budgetTokens);
+  if (same === "tokens") return [uniform32, ...modes];
   return [
-    uniform(engine, 32, budgetTokens),
-    ...(same === "tokens"
-      ? modes
-      : modes.map((mode) => atBytesOfUniform32(engine, mode, depthTokens))),
+    uniform32,
+    ...modes.map((mode) => atBytesOfUniform32(engine, mode, depthTokens)),
+    ...(profile === null ? [] : [profiledAtEqualBytes(engine, profile, budgetTokens, depthTokens)]),
   ];
 }
 

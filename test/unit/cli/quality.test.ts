@@ -1,0 +1,59 @@
+import { describe, expect, test } from "vitest";
+import { qualityText } from "../../../cli/commands/quality.ts";
+import type { DivergenceRow, QualityReport } from "../../../contract/quality.ts";
+
+const exactly = (value: number) => ({ value, low: value * 0.9, high: value * 1.1 });
+const row = (mode: string, kind: DivergenceRow["kind"], kl: number, bytesPerToken: number) => ({
+  ...{ text: kind, kind, mode, kl, bytesPerToken },
+  ...{
+    budgetTokens: 1024,
+    positions: 256,
+    sameTopToken: 0.9,
+    lossIncrease: 0,
+    blocksPerToken: 100,
+  },
+});
+
+/** Modes by name: divergence on both kinds of text, bytes per token. */
+function reportOf(modes: Record<string, { kl: number; bytes: number; holds: boolean }>) {
+  const entries = Object.entries(modes);
+  return {
+    ...{ model: "A model", device: "cpu", profile: "it", contextTokens: 6144, budgetTokens: 1024 },
+    seed: 1,
+    modes: entries.map(([mode]) => mode),
+    divergence: entries.flatMap(([mode, { kl, bytes }]) => [
+      row(mode, "given", kl, bytes),
+      row(mode, "retrieval", 2 * kl, bytes),
+    ]),
+    klOfUniform32: entries.map(([mode, { kl }]) => ({ mode, ratio: exactly(kl) })),
+    bar: entries.map(([mode, { kl, holds }]) => ({
+      mode,
+      kl: { given: exactly(kl), retrieval: exactly(2 * kl) },
+      holds,
+    })),
+    tasks: [],
+    scoreLessDense: [],
+  } satisfies QualityReport;
+}
+
+describe("the report of scholia quality", () => {
+  test("names the mode that reads least among those that hold the bar", () => {
+    const text = qualityText(
+      reportOf({
+        "uniform 32": { kl: 0.1, bytes: 10e6, holds: false },
+        "profile, 2,048": { kl: 0.005, bytes: 20e6, holds: true },
+        "profile, 8 %": { kl: 0.01, bytes: 15e6, holds: true },
+      }),
+    );
+    expect(text).toContain("| below 0.02 and 0.05 | no | yes | yes |");
+    expect(text).toContain("| mean with facts asked (95 %) | 0.200 (0.180 to 0.220) |");
+    expect(text).toMatch(
+      /^The cheapest that stays below 0\.02 .*: profile, 8 %, 15\.0 MB per token\.$/m,
+    );
+  });
+
+  test("says that none does", () => {
+    const text = qualityText(reportOf({ "uniform 32": { kl: 0.1, bytes: 10e6, holds: false } }));
+    expect(text).toContain("None of them stays below 0.02 nats per token");
+  });
+});
