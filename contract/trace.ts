@@ -118,11 +118,10 @@ export function decodeTrace(bytes: Uint8Array): TraceFrame {
   const meanScale = view.getFloat32(20, true);
   const headScale = view.getFloat32(24, true);
   let at = headerBytes;
-  const next16 = () => {
-    at += 2;
-    return view.getUint16(at - 2, true);
+  const next = (length: number): Uint8Array => {
+    at += length;
+    return bytes.subarray(at - length, at);
   };
-  const next8 = () => view.getUint8(at++);
   return {
     holdsMass: (view.getUint8(1) & 1) === 1,
     depth: view.getUint32(4, true),
@@ -132,12 +131,27 @@ export function decodeTrace(bytes: Uint8Array): TraceFrame {
     digestBytes: view.getFloat64(40, true),
     denseBytes: view.getFloat64(48, true),
     headBins,
-    blocksRead: Uint16Array.from({ length: heads }, next16),
-    mean: Float32Array.from({ length: bins }, () => (next16() / 65535) * meanScale),
-    blockTokens: Uint16Array.from({ length: heads }, () => 2 ** next8()),
-    perHead: Float32Array.from({ length: heads * headBins }, () => (next8() / 255) * headScale),
-    massKept: hasKept ? Float32Array.from({ length: heads }, () => next8() / 255) : null,
+    blocksRead: words(next(2 * heads)),
+    mean: scaled(words(next(2 * bins)), meanScale / 65535),
+    blockTokens: Uint16Array.from(next(heads), (log2) => 2 ** log2),
+    perHead: scaled(next(heads * headBins), headScale / 255),
+    massKept: hasKept ? scaled(next(heads), 1 / 255) : null,
   };
+}
+
+// Plain loops: a window decodes a frame of some thousand values with every token.
+
+function words(bytes: Uint8Array): Uint16Array {
+  const out = new Uint16Array(bytes.length / 2);
+  for (let index = 0; index < out.length; index++)
+    out[index] = bytes[2 * index]! | (bytes[2 * index + 1]! << 8);
+  return out;
+}
+
+function scaled(values: Uint8Array | Uint16Array, step: number): Float32Array {
+  const out = new Float32Array(values.length);
+  for (let index = 0; index < out.length; index++) out[index] = values[index]! * step;
+  return out;
 }
 
 function largest(values: Float32Array): number {

@@ -1,8 +1,8 @@
 /** The trace frames of the answer that is being written, beside React: a ring of the last steps and
- * what they come to together. Canvases take from it what they draw, at most once per frame of the
- * screen. */
+ * what they come to together. Canvases take from it what they draw, when it is their turn. */
 import type { HeadsOfAnswer } from "../../contract/chats.ts";
 import { decodeTrace, type TraceFrame } from "../../contract/trace.ts";
+import { type Pace, type Part, pace } from "./pace.ts";
 
 const capacity = 1024;
 
@@ -26,6 +26,9 @@ export interface Reading {
   massKept: ArrayLike<number> | null;
 }
 
+/** What shows traces: maps of the last step, and charts of all of them. */
+type TracePart = Exclude<Part, "text">;
+
 export class Traces {
   /** The turn that the frames belong to; null before the first answer. */
   turnId: string | null = null;
@@ -43,7 +46,15 @@ export class Traces {
   private measured: MeasuredMass[] = [];
   private meanSum: Float64Array = new Float64Array(0);
   private meanCount = 0;
-  private readonly listeners = new Set<() => void>();
+  private readonly pace: Pace;
+  private readonly listeners: Record<TracePart, Set<() => void>> = {
+    maps: new Set(),
+    charts: new Set(),
+  };
+
+  constructor(pace: Pace) {
+    this.pace = pace;
+  }
 
   begin(turnId: string) {
     this.turnId = turnId;
@@ -75,7 +86,9 @@ export class Traces {
   /** Mean over the steps of what was read along the document: [bins]; null before the first step. */
   mean(): Float32Array | null {
     if (this.meanCount === 0) return null;
-    return Float32Array.from(this.meanSum, (sum) => sum / this.meanCount);
+    const mean = new Float32Array(this.meanSum.length);
+    for (let bin = 0; bin < mean.length; bin++) mean[bin] = this.meanSum[bin]! / this.meanCount;
+    return mean;
   }
 
   /** kv_blocks that a head read in each of the last steps, oldest first. */
@@ -89,9 +102,10 @@ export class Traces {
     return this.measured;
   }
 
-  subscribe(listener: () => void): () => void {
-    this.listeners.add(listener);
-    return () => this.listeners.delete(listener);
+  /** Calls back when there is something new and it is this part's turn. */
+  subscribe(part: TracePart, listener: () => void): () => void {
+    this.listeners[part].add(listener);
+    return () => this.listeners[part].delete(listener);
   }
 
   private addToMean(mean: Float32Array) {
@@ -106,12 +120,21 @@ export class Traces {
 
   private changed() {
     this.version++;
-    for (const listener of this.listeners) listener();
+    this.ask("maps");
+    this.ask("charts");
+  }
+
+  private ask(part: TracePart) {
+    const listeners = this.listeners[part];
+    if (listeners.size === 0) return;
+    this.pace.ask(part, () => {
+      for (const listener of listeners) listener();
+    });
   }
 }
 
 /** Of the answer that is being written. */
-export const traces = new Traces();
+export const traces = new Traces(pace);
 
 /** Bytes of keys and values that each head read per token: all bytes shared out by tokens, which all
  * cost the same. [heads] */

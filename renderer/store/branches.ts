@@ -41,3 +41,12 @@ export const counterpartOf = (tree: readonly Turn[], turn: Turn): Turn | null =>
     ({ mode, question, answer }) =>
       mode !== turn.mode && question === turn.question && answer !== null,
   ) ?? null;
+
+const hasEnded = ({ state }: Turn): boolean => state !== "waiting" && state !== "writing";
+
+/** A chat's turns as they are now, the same objects as before where nothing changed: a turn that has ended
+ * never does, and what is the same is not shown anew. */
+export function keepTurns(before: readonly Turn[], now: readonly Turn[]): Turn[] {
+  const known = new Map(before.filter(hasEnded).map((turn) => [turn.id, turn]));
+  return now.map((turn) => known.get(turn.id) ?? turn);
+}

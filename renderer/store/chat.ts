@@ -3,12 +3,16 @@ import type { Chat, Turn } from "../../contract/chats.ts";
 import type { Run } from "../../contract/client.ts";
 import type { ErrorValue, Result } from "../../contract/errors.ts";
 import type { RunFrame } from "../../contract/stream.ts";
+import { pace } from "../live/pace.ts";
 import { traces } from "../live/traces.ts";
-import { branchTo } from "./branches.ts";
+import { branchTo, keepTurns } from "./branches.ts";
 import { engineChoice } from "./engine.ts";
 import { activeItemOf, pagesInUse } from "./library.ts";
 import { saidError } from "./saidError.ts";
 import type { ChatSlice, Slice, Writing } from "./state.ts";
+
+/** One is shown at a time, and each holds a strip for every sentence of its answer. */
+const readMapsKept = 16;
 
 export function createChatSlice({ get, set, link }: Slice): ChatSlice {
   let watched: Run<Answer> | null = null;
@@ -93,7 +97,7 @@ export function createChatSlice({ get, set, link }: Slice): ChatSlice {
   const loadChat = async (chatId: string, join: boolean) => {
     const result = await link.request("chat.get", { chatId });
     if (!result.ok) return saidError(get(), result.error);
-    const chat = result.value;
+    const chat = { ...result.value, tree: keepTurns(get().chat?.tree ?? [], result.value.tree) };
     if (get().document?.id !== chat.documentId) return;
     set({ chat });
     if (join) joinWriting(chat);
@@ -119,7 +123,11 @@ export function createChatSlice({ get, set, link }: Slice): ChatSlice {
     if (get().readMaps[turnId] !== undefined) return;
     const result = await link.request("chat.readMap", { turnId });
     // An answer of another time may have none; the strip then stays empty, and says so.
-    if (result.ok) set(({ readMaps }) => ({ readMaps: { ...readMaps, [turnId]: result.value } }));
+    if (!result.ok) return;
+    set(({ readMaps }) => {
+      const kept = Object.entries(readMaps).slice(1 - readMapsKept);
+      return { readMaps: { ...Object.fromEntries(kept), [turnId]: result.value } };
+    });
   };
 
   /** The open chat; a new one begins with its first question. */
@@ -288,23 +296,10 @@ interface TextBuffer {
   flush(): void;
 }
 
-/** Nobody reads faster; the frames between belong to the maps. */
-const textEveryMs = 50;
-
-/** Text that arrives token by token goes to the screen some twenty times a second. */
+/** Text that arrives token by token goes to the screen when it is its turn. */
 function bufferText(show: (whole: string) => void): TextBuffer {
   let whole = "";
-  let waiting: ReturnType<typeof setTimeout> | null = null;
-  let shown = 0;
-  const flush = () => {
-    if (waiting !== null) clearTimeout(waiting);
-    waiting = null;
-    shown = performance.now();
-    show(whole);
-  };
-  const soon = () => {
-    waiting ??= setTimeout(flush, Math.max(0, shown + textEveryMs - performance.now()));
-  };
+  const soon = () => pace.ask("text", () => show(whole));
   return {
     add(text) {
       whole += text;
@@ -314,7 +309,10 @@ function bufferText(show: (whole: string) => void): TextBuffer {
       whole = text;
       soon();
     },
-    flush,
+    flush() {
+      pace.forget("text");
+      show(whole);
+    },
   };
 }
 

@@ -11,6 +11,20 @@ interface CanvasProps extends Omit<CanvasHTMLAttributes<HTMLCanvasElement>, "wid
   ref?: Ref<HTMLCanvasElement | null>;
 }
 
+/** What is to be drawn in the next frame of the screen: one request for it serves all canvases. */
+const waiting = new Set<() => void>();
+
+function inNextFrame(repaint: () => void): void {
+  if (waiting.size === 0) requestAnimationFrame(drawWaiting);
+  waiting.add(repaint);
+}
+
+function drawWaiting(): void {
+  const due = [...waiting];
+  waiting.clear();
+  for (const repaint of due) repaint();
+}
+
 /** A canvas that is sharp on every screen and is drawn at most once per frame of it. */
 export function Canvas({ width, height, draw, subscribe, ref, style, ...rest }: CanvasProps) {
   const canvas = useRef<HTMLCanvasElement>(null);
@@ -21,26 +35,14 @@ export function Canvas({ width, height, draw, subscribe, ref, style, ...rest }: 
   );
   const drawing = useRef(draw);
   drawing.current = draw;
-  const wish = useRef<number | null>(null);
-  const redraw = useRef(() => {
-    wish.current ??= requestAnimationFrame(() => {
-      wish.current = null;
-      if (canvas.current !== null) paint(canvas.current, drawing.current);
-    });
+  const repaint = useRef(() => {
+    if (canvas.current !== null) paint(canvas.current, drawing.current);
   });
 
   // Without a list: every render may have changed what is drawn.
-  useEffect(() => {
-    redraw.current();
-  });
-  useEffect(() => subscribe?.(redraw.current), [subscribe]);
-  useEffect(
-    () => () => {
-      if (wish.current !== null) cancelAnimationFrame(wish.current);
-      wish.current = null;
-    },
-    [],
-  );
+  useEffect(() => inNextFrame(repaint.current));
+  useEffect(() => subscribe?.(() => inNextFrame(repaint.current)), [subscribe]);
+  useEffect(() => () => void waiting.delete(repaint.current), []);
 
   const scale = window.devicePixelRatio || 1;
   return (

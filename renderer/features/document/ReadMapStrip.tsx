@@ -127,7 +127,7 @@ export function ReadMapStrip({ detail }: { detail: DocumentDetail }) {
   );
 }
 
-const subscribe = (redraw: () => void) => traces.subscribe(redraw);
+const subscribe = (redraw: () => void) => traces.subscribe("maps", redraw);
 
 const pagesOfMap = (app: App): PageTokens[] | null => {
   const map = app.focus === null ? undefined : app.readMaps[app.focus.turnId];

@@ -65,7 +65,8 @@ const profileMetrics = [
   "sensitivity",
 ] as const;
 
-const subscribe = (redraw: () => void) => traces.subscribe(redraw);
+const subscribeMap = (redraw: () => void) => traces.subscribe("maps", redraw);
+const subscribeChart = (redraw: () => void) => traces.subscribe("charts", redraw);
 const stripHeight = 16;
 const chartHeight = 104;
 
@@ -88,7 +89,7 @@ function Along({ head, width }: { head: number; width: number }) {
       width={width}
       height={stripHeight}
       draw={draw}
-      subscribe={subscribe}
+      subscribe={subscribeMap}
       role="img"
       aria-label={t("heads.along")}
     />
@@ -126,7 +127,7 @@ function History({ head, width }: { head: number; width: number }) {
   return <LiveChart label={t("heads.history")} width={width} draw={draw} />;
 }
 
-/** Drawn anew with every step of an answer. */
+/** Drawn anew while an answer is written. */
 function LiveChart({
   label,
   width,
@@ -141,7 +142,7 @@ function LiveChart({
       width={width}
       height={chartHeight}
       draw={draw}
-      subscribe={subscribe}
+      subscribe={subscribeChart}
       role="img"
       aria-label={label}
     />

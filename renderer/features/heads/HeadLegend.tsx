@@ -33,16 +33,13 @@ function BlockLegend({ table }: { table: HeadTable }) {
 }
 
 const stops = 9;
-/** Of live values, the ends are read this often. */
-const refreshMs = 400;
 
 function ScaleLegend({ table, metric }: { table: HeadTable; metric: HeadMetric }) {
   const source = useMetricSource(table);
   const [, refresh] = useState(0);
   useEffect(() => {
     if (!isOfReading(metric)) return;
-    const timer = setInterval(() => refresh(traces.version), refreshMs);
-    return () => clearInterval(timer);
+    return traces.subscribe("charts", () => refresh(traces.version));
   }, [metric]);
   const now = source();
   const values = metricValues(metric, now);

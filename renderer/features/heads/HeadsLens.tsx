@@ -249,7 +249,7 @@ function HeadWords({ table, head }: { table: HeadTable; head: number }) {
   });
 }
 
-const subscribe = (redraw: () => void) => traces.subscribe(redraw);
+const subscribe = (redraw: () => void) => traces.subscribe("maps", redraw);
 
 const arrows: Record<string, readonly [number, number]> = {
   ArrowRight: [1, 0],

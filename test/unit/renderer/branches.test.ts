@@ -5,7 +5,12 @@ import type { DocumentDetail } from "../../../contract/documents.ts";
 import { firstDifference } from "../../../renderer/features/compare/divergence.ts";
 import { markedPieces } from "../../../renderer/features/document/markedPieces.ts";
 import { pictureWidth } from "../../../renderer/features/document/usePage.ts";
-import { branchTo, counterpartOf, siblingsOf } from "../../../renderer/store/branches.ts";
+import {
+  branchTo,
+  counterpartOf,
+  keepTurns,
+  siblingsOf,
+} from "../../../renderer/store/branches.ts";
 import { pagesInRange, placeInDocument } from "../../../renderer/store/pages.ts";
 
 const turn = (
@@ -42,6 +47,18 @@ describe("branches of a chat", () => {
     expect(branchTo(tree, "d").map(({ id }) => id)).toEqual(["a", "b", "d"]);
     expect(branchTo(tree, null)).toEqual([]);
     expect(branchTo(tree, "nowhere")).toEqual([]);
+  });
+
+  test("turns that have ended stay the same objects when the chat is asked for again", () => {
+    const writing: Turn = { ...turn("f", "d"), state: "writing", answer: null };
+    const before = [...tree, writing];
+    const now = [...before.map((each) => structuredClone(each)), turn("g", "f")];
+    now[5] = { ...now[5]!, state: "answered", text: "whole" };
+    const kept = keepTurns(before, now);
+    expect(kept.map(({ id }) => id)).toEqual(["a", "b", "c", "d", "e", "f", "g"]);
+    for (const index of tree.keys()) expect(kept[index]).toBe(tree[index]);
+    expect(kept[5]).toBe(now[5]);
+    expect(keepTurns(before, now.slice(1, 3))).toEqual(tree.slice(1, 3));
   });
 
   test("a circle in a damaged tree ends", () => {
