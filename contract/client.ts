@@ -14,6 +14,8 @@ import type { FromHost, HostEvent, Port, ToHost } from "./wire.ts";
 
 /** Trace frames that may be under way before the shell has taken one. */
 const traceCredits = 8;
+/** Credits are given back so many at a time: with each a message goes to the host. */
+const creditsAtOnce = traceCredits / 2;
 
 /** A run being watched. Iterate it for its frames; the last one is terminal. */
 export interface Run<Output> extends AsyncIterable<RunFrame> {
@@ -60,8 +62,9 @@ export function connect(port: Port): HostClient {
     if (message.kind === "result") {
       pending.get(message.id)?.(message.result);
       pending.delete(message.id);
-    } else if (message.kind === "frame") {
-      runs.get(message.runId)?.take(message.seq, message.frame);
+    } else if (message.kind === "frames") {
+      for (const [index, frame] of message.frames.entries())
+        runs.get(message.runId)?.take(message.seq + index, frame);
     } else {
       for (const listener of eventListeners) listener(message.event);
     }
@@ -121,6 +124,7 @@ class WatchedRun implements Run<unknown> {
   private readonly forget: () => void;
   private readonly queue: RunFrame[] = [];
   private lastSeq = 0;
+  private tracesTaken = 0;
   private awaitsReplay = false;
   private ended = false;
   private waiting: (() => void) | null = null;
@@ -187,7 +191,7 @@ class WatchedRun implements Run<unknown> {
     for (;;) {
       const frame = this.queue.shift();
       if (frame !== undefined) {
-        if (frame.kind === "trace") this.post({ kind: "grant", runId: this.runId, credits: 1 });
+        if (frame.kind === "trace") this.giveBack();
         yield frame;
         if (isTerminal(frame)) return;
       } else if (this.ended) {
@@ -198,6 +202,12 @@ class WatchedRun implements Run<unknown> {
         });
       }
     }
+  }
+
+  private giveBack() {
+    this.tracesTaken++;
+    if (this.tracesTaken % creditsAtOnce === 0)
+      this.post({ kind: "grant", runId: this.runId, credits: creditsAtOnce });
   }
 
   private wake() {

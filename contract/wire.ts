@@ -42,7 +42,8 @@ export const toHostSchema = z.discriminatedUnion("kind", [
 
 export type FromHost =
   | { kind: "result"; id: number; result: Result<unknown> }
-  | { kind: "frame"; runId: string; seq: number; frame: RunFrame }
+  /** In order; the first has this number. */
+  | { kind: "frames"; runId: string; seq: number; frames: RunFrame[] }
   | { kind: "event"; event: HostEvent };
 
 /** What the host says unasked. */

@@ -59,8 +59,9 @@ export interface HostServer {
   close(): Promise<void>;
 }
 
-/** Tokens of a few milliseconds travel as one frame: about one frame of a screen. */
-const textMergeMs = 16;
+/** Text and traces of a few milliseconds travel together: each message wakes several threads on its way,
+ * and a window shows them no more often than that. */
+const mergeMs = 25;
 /** Ended runs that can still be attached to. */
 const endedRunsKept = 16;
 
@@ -181,7 +182,7 @@ function refuseRun(port: Port, message: { runId: string; route?: string }) {
   const what = message.route === undefined ? `run ${message.runId}` : `run "${message.route}"`;
   const error = { code: "invalid_argument" as const, message: `There is no ${what}.` };
   const frame: TerminalFrame = { kind: "failed", error };
-  port.post({ kind: "frame", runId: message.runId, seq: 1, frame } satisfies FromHost);
+  port.post({ kind: "frames", runId: message.runId, seq: 1, frames: [frame] } satisfies FromHost);
 }
 
 interface Issue {
@@ -269,6 +270,17 @@ function readMessage(raw: unknown): ToHost | null {
   return parsed.success ? (parsed.data as ToHost) : null;
 }
 
+/** Who watches a run. */
+interface Watcher {
+  /** Of the last frame that was posted. */
+  seq: number;
+  credits: number;
+  /** Traces left out since the last one that was not. */
+  dropped: number;
+  /** Frames that go with the next message. */
+  waiting: RunFrame[];
+}
+
 /** One run: what was said so far, who watches, and its one terminal frame. */
 class HostRun implements RunSink {
   readonly runId: string;
@@ -277,11 +289,11 @@ class HostRun implements RunSink {
   readonly ended: Promise<void>;
   hasEnded = false;
   private readonly aborter = new AbortController();
-  private readonly watchers = new Map<Port, { seq: number; credits: number; dropped: number }>();
+  private readonly watchers = new Map<Port, Watcher>();
   private settle!: () => void;
   private said = "";
   private pendingText = "";
-  private textTimer: NodeJS.Timeout | null = null;
+  private mergeTimer: NodeJS.Timeout | null = null;
   private readonly notices: string[] = [];
   private readonly rows: BenchRow[] = [];
   private lastProgress: Progress | null = null;
@@ -336,7 +348,7 @@ class HostRun implements RunSink {
     if (text === "") return;
     this.said += text;
     this.pendingText += text;
-    this.textTimer ??= setTimeout(() => this.flushText(), textMergeMs);
+    this.postSoon();
   }
 
   row(row: BenchRow) {
@@ -346,25 +358,26 @@ class HostRun implements RunSink {
 
   /** A watcher without credit misses the frame and is told how many it missed with the next. */
   trace(trace: Uint8Array) {
-    for (const [port, watcher] of this.watchers) {
+    for (const watcher of this.watchers.values()) {
       if (watcher.credits === 0) {
         watcher.dropped++;
         continue;
       }
       watcher.credits--;
-      this.sendTo(port, watcher, { kind: "trace", trace, dropped: watcher.dropped });
+      watcher.waiting.push({ kind: "trace", trace, dropped: watcher.dropped });
       watcher.dropped = 0;
+      this.postSoon();
     }
   }
 
   attach(port: Port, credits: number, replay: boolean) {
-    this.flushText();
-    const watcher = this.watchers.get(port) ?? { seq: 0, credits: 0, dropped: 0 };
+    this.postAll();
+    const watcher = this.watchers.get(port) ?? { seq: 0, credits: 0, dropped: 0, waiting: [] };
     watcher.credits += credits;
     this.watchers.set(port, watcher);
     if (replay) {
       const { said: text, notices, rows, lastProgress: progress } = this;
-      this.sendTo(port, watcher, {
+      watcher.waiting.push({
         kind: "replay",
         text,
         notices: [...notices],
@@ -374,7 +387,8 @@ class HostRun implements RunSink {
         context: this.share,
       });
     }
-    if (this.terminal !== null) this.sendTo(port, watcher, this.terminal);
+    if (this.terminal !== null) watcher.waiting.push(this.terminal);
+    this.post(port, watcher);
   }
 
   detach(port: Port) {
@@ -391,7 +405,6 @@ class HostRun implements RunSink {
   }
 
   private finish(frame: TerminalFrame) {
-    this.flushText();
     this.terminal = frame;
     this.hasEnded = true;
     this.send(frame);
@@ -399,22 +412,37 @@ class HostRun implements RunSink {
     this.settle();
   }
 
-  private flushText() {
-    if (this.textTimer !== null) clearTimeout(this.textTimer);
-    this.textTimer = null;
+  private send(frame: RunFrame) {
+    this.takeText();
+    for (const watcher of this.watchers.values()) watcher.waiting.push(frame);
+    this.postAll();
+  }
+
+  private takeText() {
     const text = this.pendingText;
     this.pendingText = "";
-    if (text !== "") this.send({ kind: "text", text });
+    if (text === "") return;
+    for (const watcher of this.watchers.values()) watcher.waiting.push({ kind: "text", text });
   }
 
-  private send(frame: RunFrame) {
-    if (frame.kind !== "text") this.flushText();
-    for (const [port, watcher] of this.watchers) this.sendTo(port, watcher, frame);
+  private postSoon() {
+    this.mergeTimer ??= setTimeout(() => this.postAll(), mergeMs);
   }
 
-  private sendTo(port: Port, watcher: { seq: number }, frame: RunFrame) {
-    watcher.seq++;
-    port.post({ kind: "frame", runId: this.runId, seq: watcher.seq, frame } satisfies FromHost);
+  private postAll() {
+    if (this.mergeTimer !== null) clearTimeout(this.mergeTimer);
+    this.mergeTimer = null;
+    this.takeText();
+    for (const [port, watcher] of this.watchers) this.post(port, watcher);
+  }
+
+  private post(port: Port, watcher: Watcher) {
+    const frames = watcher.waiting;
+    if (frames.length === 0) return;
+    watcher.waiting = [];
+    const seq = watcher.seq + 1;
+    watcher.seq += frames.length;
+    port.post({ kind: "frames", runId: this.runId, seq, frames } satisfies FromHost);
   }
 }
 

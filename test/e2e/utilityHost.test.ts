@@ -16,7 +16,7 @@ interface WindowPort {
   start(): void;
 }
 interface Heard {
-  messages: { kind: string; id?: number; result?: unknown; frame?: { kind: string } }[];
+  messages: { kind: string; id?: number; result?: unknown; frames?: { kind: string }[] }[];
   closed: boolean;
   port: WindowPort;
 }
@@ -91,14 +91,14 @@ describe("the utility process", () => {
     const input = { documentId: "a".repeat(64), question: "one two three", trace: true };
     await post({ kind: "open", runId: "run-1", route: "answer.ask", input, credits: 8 });
     const frames = await until(async () => {
-      const kinds = (await heard()).flatMap(({ frame }) => frame?.kind ?? []);
+      const kinds = (await heard()).flatMap(({ frames }) => frames ?? []).map(({ kind }) => kind);
       return kinds.includes("done") ? kinds : undefined;
     }, 20);
     expect(frames.filter((kind) => kind === "trace")).toHaveLength(3);
     const isBytes = await desktop.window.evaluate(() =>
-      window.heard.messages.some(
-        ({ frame }) => (frame as { trace?: unknown } | undefined)?.trace instanceof Uint8Array,
-      ),
+      window.heard.messages
+        .flatMap(({ frames }) => frames ?? [])
+        .some((frame) => (frame as { trace?: unknown }).trace instanceof Uint8Array),
     );
     expect(isBytes).toBe(true);
   });

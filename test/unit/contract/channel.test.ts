@@ -189,6 +189,22 @@ describe.each([
     expect(traces[0]?.trace).toBeInstanceOf(Uint8Array);
   });
 
+  test("sends words and traces of a few milliseconds in one message", async () => {
+    let messages = 0;
+    const client = connect(counting(await makePort(), () => messages++));
+    const begin = performance.now();
+    const run = client.open("answer.ask", {
+      ...question(Array(60).fill("word").join(" ")),
+      maxTokens: 5,
+      trace: true,
+    });
+    const frames = await framesOf(run);
+    expect(textOf(frames)).toBe("word ".repeat(60));
+    expect(frames.filter(({ kind }) => kind === "trace").length).toBeGreaterThan(20);
+    // One for the notice, one for the end.
+    expect(messages).toBeLessThanOrEqual(2 + (performance.now() - begin) / 25);
+  });
+
   test("counts the traces that were dropped", async () => {
     const client = connect(await makePort());
     const fast = Array(30).fill("word").join(" ");
@@ -355,14 +371,24 @@ describe("a window's port", () => {
   });
 });
 
-/** A port that loses the n-th frame. */
+/** A port that tells of each message of frames. */
+const counting = (port: Port, tell: () => void): Port => ({
+  ...port,
+  onMessage: (listener) =>
+    port.onMessage((message) => {
+      if ((message as FromHost).kind === "frames") tell();
+      listener(message);
+    }),
+});
+
+/** A port that loses the n-th message of frames. */
 function losing(port: Port, nth: number): Port {
-  let frames = 0;
+  let messages = 0;
   return {
     ...port,
     onMessage: (listener) =>
       port.onMessage((message) => {
-        if ((message as FromHost).kind === "frame" && ++frames === nth) return;
+        if ((message as FromHost).kind === "frames" && ++messages === nth) return;
         listener(message);
       }),
   };
