@@ -12,7 +12,7 @@ import { Composer } from "./Composer.tsx";
 import styles from "./chat.module.css";
 import { Suggestions } from "./Suggestions.tsx";
 import { TurnView } from "./TurnView.tsx";
-import { WritingView } from "./WritingView.tsx";
+import { WritingFoot, WritingView } from "./WritingView.tsx";
 
 /** Questions and answers about the open document. */
 export function ChatPane() {
@@ -21,6 +21,7 @@ export function ChatPane() {
     <section className={styles.pane} aria-label={t("chat.title")}>
       <ChatHeader />
       <Turns />
+      <WritingFoot />
       {hasDocument && <Composer />}
     </section>
   );

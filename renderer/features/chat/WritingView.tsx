@@ -1,4 +1,5 @@
 import { Square } from "lucide-react";
+import { memo } from "react";
 import type { Progress } from "../../../contract/stream.ts";
 import { formatCount, formatDuration, formatRate } from "../../format.ts";
 import { useApp } from "../../store/app.ts";
@@ -12,8 +13,7 @@ import { GrowingMarkdown } from "./Markdown.tsx";
 
 /** The answer that is being written. */
 export function WritingView({ writing }: { writing: Writing }) {
-  const stop = useApp((app) => app.stopAnswer);
-  const { question, text, tokens, progress, notices, stopping } = writing;
+  const { question, text, notices } = writing;
   return (
     <article
       className={[styles.turn, styles.writing].join(" ")}
@@ -29,16 +29,32 @@ export function WritingView({ writing }: { writing: Writing }) {
         </p>
       ))}
       {text !== "" && <GrowingMarkdown text={text} />}
-      <footer className={styles.writingFoot}>
-        <ProgressLine progress={progress} tokens={text === "" ? 0 : tokens} isStopping={stopping} />
-        <Button icon={<Square size={12} fill="currentColor" />} onClick={stop} disabled={stopping}>
-          {t("turn.stop")}
-          <Keys keys="Escape" />
-        </Button>
-      </footer>
     </article>
   );
 }
+
+/** Below the turns and not among them, so that nothing moves while the text grows. */
+export function WritingFoot() {
+  const writing = useApp((app) => app.writing);
+  if (writing === null) return null;
+  const { text, tokens, progress, stopping } = writing;
+  return (
+    <footer className={styles.writingFoot}>
+      <ProgressLine progress={progress} tokens={text === "" ? 0 : tokens} isStopping={stopping} />
+      <StopButton isStopping={stopping} />
+    </footer>
+  );
+}
+
+const StopButton = memo(function StopButton({ isStopping }: { isStopping: boolean }) {
+  const stop = useApp((app) => app.stopAnswer);
+  return (
+    <Button icon={<Square size={12} fill="currentColor" />} onClick={stop} disabled={isStopping}>
+      {t("turn.stop")}
+      <Keys keys="Escape" />
+    </Button>
+  );
+});
 
 function ProgressLine({
   progress,
