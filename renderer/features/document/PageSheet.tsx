@@ -33,6 +33,7 @@ export const PageSheet = memo(function PageSheet({ page, width, height }: PageSh
 
 /** Words of the page where they stand, unseen. */
 const TextLayer = memo(function TextLayer({ text, scale }: { text: PageText; scale: number }) {
+  const ruler = newRuler();
   return (
     <div className={styles.textLayer} data-page={text.number}>
       {text.lines.map((line) => {
@@ -47,7 +48,7 @@ const TextLayer = memo(function TextLayer({ text, scale }: { text: PageText; sca
               top: line.top * scale,
               fontSize: size,
               // Stretched to where the words really end, so that a selection covers them.
-              transform: `scaleX(${stretch(words, size, line.width * scale)})`,
+              transform: `scaleX(${stretch(ruler, words, size, line.width * scale)})`,
             }}
           >
             {words}
@@ -58,9 +59,13 @@ const TextLayer = memo(function TextLayer({ text, scale }: { text: PageText; sca
   );
 });
 
-const ruler = document.createElement("canvas").getContext("2d");
+type Ruler = CanvasRenderingContext2D | null;
 
-function stretch(words: string, size: number, width: number): number {
+/** For the lines of one page: Chromium keeps the shapes of all that a canvas which is never shown has
+ * measured (150 MB after some hundred pages), and gives them up with the canvas. */
+const newRuler = (): Ruler => document.createElement("canvas").getContext("2d");
+
+function stretch(ruler: Ruler, words: string, size: number, width: number): number {
   if (ruler === null || words.trim() === "" || width <= 0) return 1;
   ruler.font = `${size}px serif`;
   const natural = ruler.measureText(words).width;
