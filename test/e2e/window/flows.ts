@@ -84,6 +84,7 @@ export function describeFlows(shell: WindowShell): void {
       expect(seen.texts).toBeGreaterThan(3);
       expect(seen.readMaps).toBeGreaterThan(3);
       expect(seen.headStrips).toBeGreaterThan(3);
+      expect(seen.moved).toEqual([]);
       expect(await certificate(question).textContent()).toMatch(
         /^([\d,]+) of \1 tokens · pages 4–9 of 38 · AB-Sparse 2,048$/,
       );

@@ -8,6 +8,8 @@ export interface Seen {
   readMaps: number;
   /** Of the head that is pinned: what it reads along the document. */
   headStrips: number;
+  /** What the browser counts as moved while the text grew, by its class. */
+  moved: string[];
 }
 
 /** Looks at the page every few frames until the action is done. */
@@ -16,6 +18,16 @@ export async function watchAnswer(page: Page, action: () => Promise<void>): Prom
     const seen = { texts: new Set(), readMaps: new Set(), headStrips: new Set() };
     const picture = (selector: string) =>
       document.querySelector<HTMLCanvasElement>(selector)?.toDataURL();
+    const moved = new Set<string>();
+    const shifts = new PerformanceObserver((list) => {
+      if (seen.texts.size === 0) return;
+      for (const entry of list.getEntries() as unknown as { sources: { node: Node | null }[] }[])
+        for (const { node } of entry.sources)
+          moved.add(
+            node instanceof Element ? `${node.getAttribute("class")}` : `${node?.nodeName}`,
+          );
+    });
+    shifts.observe({ type: "layout-shift" });
     const timer = setInterval(() => {
       const text = document.querySelector("[aria-busy=true] [class*=growing]")?.textContent;
       if (text === undefined) return;
@@ -26,7 +38,9 @@ export async function watchAnswer(page: Page, action: () => Promise<void>): Prom
     Object.assign(globalThis, {
       endWatching: () => {
         clearInterval(timer);
-        return Object.fromEntries(Object.entries(seen).map(([name, { size }]) => [name, size]));
+        shifts.disconnect();
+        const counts = Object.entries(seen).map(([name, { size }]) => [name, size]);
+        return { ...Object.fromEntries(counts), moved: [...moved] };
       },
     });
   });
