@@ -60,19 +60,22 @@ export async function addDocument(page: Page, path: string): Promise<void> {
   await (await asked).setFiles(path);
 }
 
-/** Asks, and waits for the answer's certificate. */
+/** Asks, and waits for the certificate of the last answer: of a long chat the last turns are shown. */
 export async function ask(page: Page, question: string): Promise<void> {
-  const certificates = page.getByRole("article").getByText(/tokens · pages/);
-  const before = await certificates.count();
   await page.locator("#composer").fill(question);
   await page.keyboard.press("Enter");
   await page.waitForFunction(
-    (before) =>
-      document.querySelector("[aria-busy=true]") === null &&
-      [...document.querySelectorAll("article summary")].filter((node) =>
-        /tokens · pages/.test(node.textContent),
-      ).length > before,
-    before,
+    (question) => {
+      const last = [...document.querySelectorAll("article")].at(-1);
+      return (
+        last?.getAttribute("aria-label") === question &&
+        last.getAttribute("aria-busy") === null &&
+        [...last.querySelectorAll("summary")].some((node) =>
+          /tokens · pages/.test(node.textContent),
+        )
+      );
+    },
+    question,
     { polling: 200 },
   );
 }
