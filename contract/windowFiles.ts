@@ -13,12 +13,12 @@ export const mimeTypes: Readonly<Record<string, string>> = {
   ".ttf": "font/ttf",
 };
 
-/** Only the window's own files; pictures of pages are made by it (blob:). */
+/** Only the window's own files; pictures of pages come over the channel and are drawn. */
 export const contentPolicy = [
   "default-src 'none'",
   "script-src 'self'",
   "style-src 'self'",
-  "img-src 'self' blob:",
+  "img-src 'self'",
   "font-src 'self'",
   "connect-src 'self'",
   "base-uri 'none'",

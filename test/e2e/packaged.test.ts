@@ -54,7 +54,10 @@ describe("the packaged app", () => {
       files: [document],
     });
     const { window } = app;
-    await window.getByRole("region", { name: "Page 1", exact: true }).locator("img").waitFor();
+    await window
+      .getByRole("region", { name: "Page 1", exact: true })
+      .locator("canvas:not([width='0'])")
+      .waitFor();
     await window.getByRole("button", { name: /^Read [\d,]+ tokens$/ }).click();
     await window.getByText(/1 page · read/).waitFor();
     await window.locator("#composer").fill("What is the door code of Ida's boathouse?");

@@ -1,4 +1,4 @@
-import { memo } from "react";
+import { memo, useEffect, useRef } from "react";
 import type { Box } from "../../../contract/answer.ts";
 import type { FoundPassage, Page, PageText } from "../../../contract/documents.ts";
 import { useApp } from "../../store/app.ts";
@@ -21,15 +21,42 @@ export const PageSheet = memo(function PageSheet({ page, width, height }: PageSh
   const label = t("document.pageLabel", { page: page.label });
   return (
     <section className={styles.sheet} style={{ width, height }} aria-label={label}>
-      {picture.value !== null && (
-        <img src={picture.value} alt="" width={width} height={height} draggable={false} />
-      )}
+      {picture.value !== null && <PagePicture png={picture.value.image} />}
       {picture.error !== null && <p className={styles.sheetError}>{picture.error.message}</p>}
       <Highlights page={page.number} scale={scale} />
       {text.value !== null && <TextLayer text={text.value} scale={scale} />}
     </section>
   );
 });
+
+/** Drawn, not shown as an image: of each image the browser keeps the file and its pixels long after the page has
+ * left the view, hundreds of MB in a manual of thousands of pages. */
+function PagePicture({ png }: { png: Uint8Array }) {
+  const canvas = useRef<HTMLCanvasElement>(null);
+  useEffect(() => {
+    let isWanted = true;
+    const file = new Blob([png as Uint8Array<ArrayBuffer>], { type: "image/png" });
+    void createImageBitmap(file).then((bitmap) => {
+      if (isWanted && canvas.current !== null) drawPicture(canvas.current, bitmap);
+      bitmap.close();
+    });
+    return () => {
+      isWanted = false;
+    };
+  }, [png]);
+  useEffect(() => {
+    const node = canvas.current;
+    // Its pixels go now, and not when memory is looked through for what nobody holds.
+    return () => node?.setAttribute("width", "0");
+  }, []);
+  return <canvas ref={canvas} width={0} height={0} />;
+}
+
+function drawPicture(canvas: HTMLCanvasElement, bitmap: ImageBitmap): void {
+  canvas.width = bitmap.width;
+  canvas.height = bitmap.height;
+  canvas.getContext("2d", { alpha: false })?.drawImage(bitmap, 0, 0);
+}
 
 /** Words of the page where they stand, unseen. */
 const TextLayer = memo(function TextLayer({ text, scale }: { text: PageText; scale: number }) {

@@ -1,5 +1,5 @@
 import { useEffect, useState } from "react";
-import type { PageText } from "../../../contract/documents.ts";
+import type { PageImage, PageText } from "../../../contract/documents.ts";
 import type { ErrorValue, Result } from "../../../contract/errors.ts";
 import { useAppStore } from "../../store/app.ts";
 
@@ -34,27 +34,14 @@ export function usePageText(page: number): { value: PageText | null; error: Erro
   return useFetched(() => store.getState().requestPage(page), `${page}`);
 }
 
-/** The address of a picture of a page, as wide as this or a little wider; null until it is there. */
+/** A picture of a page, as wide as this or a little wider; null until it is there. */
 export function usePagePicture(
   page: number,
   width: number,
-): { value: string | null; error: ErrorValue | null } {
+): { value: PageImage | null; error: ErrorValue | null } {
   const store = useAppStore();
   const pixels = pictureWidth(width * (window.devicePixelRatio || 1));
-  const { value, error } = useFetched(
-    () => store.getState().requestPicture(page, pixels),
-    `${page} ${pixels}`,
-  );
-  const [address, setAddress] = useState<string | null>(null);
-  useEffect(() => {
-    if (value === null) return;
-    const made = URL.createObjectURL(
-      new Blob([value.image as Uint8Array<ArrayBuffer>], { type: "image/png" }),
-    );
-    setAddress(made);
-    return () => URL.revokeObjectURL(made);
-  }, [value]);
-  return { value: address, error };
+  return useFetched(() => store.getState().requestPicture(page, pixels), `${page} ${pixels}`);
 }
 
 const step = 200;

@@ -43,7 +43,7 @@ export async function measureLongDocument(served: Served) {
   await page
     .getByRole("region", { name: /^Page / })
     .first()
-    .locator("img")
+    .locator("canvas:not([width='0'])")
     .waitFor();
   const openSeconds = round((performance.now() - begin) / 1000);
   const opened = await memoryOf(served);

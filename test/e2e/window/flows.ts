@@ -7,7 +7,7 @@ import { describe, expect, test } from "vitest";
 import { openLibrary } from "../../../host/store/library.ts";
 import { realDocumentPath } from "../../fixtures/realDocuments.ts";
 import { outsideSockets } from "../network.ts";
-import { watchAnswer } from "./looks.ts";
+import { drawnPicture, watchAnswer } from "./looks.ts";
 import type { WindowShell } from "./shells.ts";
 
 const manual = realDocumentPath("bzip2.pdf");
@@ -37,8 +37,9 @@ export function describeFlows(shell: WindowShell): void {
     test("is added, opened and shown as it looks", async () => {
       await shell.add(manual);
       const first = page().getByRole("region", { name: "Page 1", exact: true }).first();
-      await first.locator("img").waitFor();
-      expect(await naturalWidth(first.locator("img"))).toBeGreaterThan(400);
+      const picture = first.locator(drawnPicture);
+      await picture.waitFor();
+      expect(await pixelsAcross(picture)).toBeGreaterThan(400);
       await expect.poll(() => first.innerText()).toContain("bzip2");
     });
 
@@ -221,8 +222,8 @@ async function savedReads({ place }: WindowShell): Promise<Record<string, number
   return times;
 }
 
-const naturalWidth = (image: Locator): Promise<number> =>
-  image.evaluate((node: HTMLImageElement) => node.naturalWidth);
+const pixelsAcross = (picture: Locator): Promise<number> =>
+  picture.evaluate((node: HTMLCanvasElement) => node.width);
 
 /** The answer's text, without the question and what can be done with it; also where it is out of view and
  * not laid out. */

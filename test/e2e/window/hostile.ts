@@ -126,7 +126,7 @@ async function harmIn(shell: WindowShell): Promise<typeof harmless> {
       handlers: all.flatMap((element) =>
         element.getAttributeNames().filter((name) => name.startsWith("on")),
       ),
-      pictures: [...document.images].map(({ src }) => src).filter((src) => !/^blob:/.test(src)),
+      pictures: [...document.images].map(({ src }) => src),
       links: [...document.links].map(({ href }) => href).filter((href) => !/^https?:/.test(href)),
       // Formulas have styles of their own.
       styled: [...document.querySelectorAll("[class*=markdown] [style]:not(.katex *)")]

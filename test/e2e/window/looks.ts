@@ -2,6 +2,9 @@
 import axe from "axe-core";
 import type { Page } from "playwright-core";
 
+/** The picture of a page once it is there. */
+export const drawnPicture = "canvas:not([width='0'])";
+
 /** Looks of an answer while it was written, each counted once. */
 export interface Seen {
   texts: number;

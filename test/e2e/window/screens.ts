@@ -10,6 +10,7 @@ import { root } from "../../../build/paths.ts";
 import { setUpRenderer } from "../../../build/renderer.ts";
 import { findProgram } from "../../../build/tools.ts";
 import { realDocumentPath } from "../../fixtures/realDocuments.ts";
+import { drawnPicture } from "./looks.ts";
 
 const { values: options } = parseArgs({
   options: {
@@ -126,7 +127,7 @@ async function addFile(page: Page, name: string): Promise<void> {
   const asked = page.waitForEvent("filechooser");
   await page.getByRole("button", { name: "Add documents" }).click();
   await (await asked).setFiles(realDocumentPath(name));
-  await page.getByRole("region", { name: "Page 1", exact: true }).locator("img").waitFor();
+  await page.getByRole("region", { name: "Page 1", exact: true }).locator(drawnPicture).waitFor();
 }
 
 async function answer(page: Page): Promise<void> {

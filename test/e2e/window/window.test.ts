@@ -6,7 +6,7 @@ import { describe, expect, test, vi } from "vitest";
 import { pdfOf, textWith } from "../madeUpDocuments.ts";
 import { walkByTab } from "./keyboard.ts";
 import { writeLongChat } from "./longChat.ts";
-import { coloursOf, seriousFindings } from "./looks.ts";
+import { coloursOf, drawnPicture, seriousFindings } from "./looks.ts";
 import { useBrowserShell } from "./shells.ts";
 
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 300_000 });
@@ -53,7 +53,10 @@ describe("a document", () => {
     );
     await page().getByText("Ready to read").waitFor();
     await page().getByText("All 3 pages have text").waitFor();
-    await page().getByRole("region", { name: "Page 1", exact: true }).locator("img").waitFor();
+    await page()
+      .getByRole("region", { name: "Page 1", exact: true })
+      .locator(drawnPicture)
+      .waitFor();
     await expectAccessible();
   });
 
