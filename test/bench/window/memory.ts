@@ -20,7 +20,7 @@ export async function measureAnswers(served: Served, answers: number) {
   const rows = [{ answers: 0, ...(await memoryOf(served)) }];
   for (let answer = 1; answer <= answers; answer++) {
     if (answer % answersInAChat === 1) await page.keyboard.press("Control+n");
-    await ask(page, `What is the door code of the boathouse, for the ${answer}th time?`);
+    await ask(page, `What is the door code of the boathouse, for time number ${answer}?`);
     if (answer === 1 || answer % answersInAChat === 0)
       rows.push({ answers: answer, ...(await memoryOf(served)) });
   }

@@ -71,7 +71,7 @@ export async function ask(page: Page, question: string): Promise<void> {
         last?.getAttribute("aria-label") === question &&
         last.getAttribute("aria-busy") === null &&
         [...last.querySelectorAll("summary")].some((node) =>
-          /tokens · pages/.test(node.textContent),
+          /tokens · pages? /.test(node.textContent),
         )
       );
     },
