@@ -2,12 +2,13 @@
 // against the bytes that must be moved and the copy bandwidth of the same minute; then prefill.
 // Prints Markdown. KV at depth is random, since speed does not depend on what it says.
 //
-//   cuda_bench MODEL.gguf [--depths 64,32768] [--prefill 8192] [--chunk 4096] [--sweep] [--stages]
-//              [--trace] [--sample]
+//   cuda_bench MODEL.gguf [--depths 64,32768] [--prefill 8192] [--chunk 4096]
+//              [--attention 4096,126976] [--sweep] [--stages] [--trace] [--sample]
 #include <cuda_runtime.h>
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -21,6 +22,7 @@
 #include "backend/cuda/cuda_bandwidth.h"
 #include "backend/cuda/cuda_handles.h"
 #include "backend/cuda/device_buffer.h"
+#include "backend/cuda/kernels/prefill_attention.cuh"
 #include "backend/cuda/kernels/sampling.cuh"
 #include "engine/kv/f16.h"
 
@@ -177,6 +179,61 @@ class Bench {
     open({});
   }
 
+  // One layer's attention of a chunk of a prompt behind a history, each kernel.
+  void prefill_attention(const std::vector<int>& histories) {
+    const size_t row = size_t(hp_.n_q_heads) * size_t(hp_.head_dim);
+    cuda::DeviceBuffer q, out, table;
+    for (const auto& [buffer, n_bytes] :
+         {std::pair{&q, size_t(chunk_) * row * sizeof(f16)}, {&out, size_t(chunk_) * row * sizeof(f16)},
+          {&table, table_.size() * sizeof(PageId)}}) {
+      if (Status status = buffer->allocate(n_bytes, "attention"); !status.ok()) {
+        stop(status.error().message);
+      }
+    }
+    std::vector<f16> queries(size_t(chunk_) * row);
+    std::normal_distribution<float> normal(0, 1);
+    std::mt19937 random(5);
+    for (f16& x : queries) x = f16_from_f32(normal(random));
+    cudaMemcpy(q.as<void>(), queries.data(), q.bytes(), cudaMemcpyHostToDevice);
+    cudaMemcpy(table.as<void>(), table_.data(), table.bytes(), cudaMemcpyHostToDevice);
+    cuda::PrefillAttentionParams p;
+    p.n = chunk_;
+    p.head_dim = hp_.head_dim;
+    p.n_q_heads = hp_.n_q_heads;
+    p.n_kv_heads = hp_.n_kv_heads;
+    p.q = q.as<__half>();
+    p.k = reinterpret_cast<const __half*>(pages_->k(0));
+    p.v = reinterpret_cast<const __half*>(pages_->v(0));
+    p.pages = table.as<uint32_t>();
+    p.n_pages = int(pages_->n_pages());
+    p.out = out.as<__half>();
+    std::printf("\n| history | chunk | kernel | ms | TFLOP/s | difference |\n|--:|--:|---|--:|--:|--:|\n");
+    for (const int history : histories) {
+      p.first_position = history;
+      // Two products of 2 D for each pair of a query and a key it sees.
+      const double pairs = double(chunk_) * history + double(chunk_) * (chunk_ + 1) / 2;
+      const double flops = 4.0 * hp_.head_dim * hp_.n_q_heads * pairs;
+      std::vector<f16> first, got(queries.size());
+      for (const cuda::PrefillVariant& variant : cuda::kPrefillVariants) {
+        const char* labs = std::getenv("LABS");
+        if (labs && !std::strchr(labs, char('0' + (&variant - cuda::kPrefillVariants)))) continue;
+        cudaMemset(out.as<void>(), 0xff, out.bytes());
+        const double us = time_launches([&](cudaStream_t stream) { return variant.launch(p, variant.variant, stream); });
+        cudaMemcpy(got.data(), out.as<void>(), out.bytes(), cudaMemcpyDeviceToHost);
+        if (first.empty()) first = got;
+        double difference = 0, size = 0;
+        for (size_t i = 0; i < got.size(); ++i) {
+          const double a = f32_from_f16(got[i]), b = f32_from_f16(first[i]);
+          difference += (a - b) * (a - b);
+          size += b * b;
+        }
+        std::printf("| %d | %d | %s | %.3f | %.0f | %.1e |\n", history, chunk_, variant.name, us / 1000,
+                    flops / (us * 1e6), std::sqrt(difference / size));
+        std::fflush(stdout);
+      }
+    }
+  }
+
   void prefill(const std::vector<int>& lengths) {
     std::printf("\n| prompt | chunk | s | tok/s |\n|--:|--:|--:|--:|\n");
     std::vector<Token> tokens(static_cast<size_t>(chunk_));
@@ -200,6 +257,29 @@ class Bench {
   }
 
  private:
+  // µs of a launch; the median.
+  template <typename Launch>
+  double time_launches(Launch launch) {
+    const auto begin = take(cuda::make_event()), end = take(cuda::make_event());
+    cudaStream_t opened = nullptr;
+    cudaStreamCreateWithFlags(&opened, cudaStreamNonBlocking);
+    const cuda::Stream stream(opened);
+    std::vector<double> times;
+    double spent = 0;
+    for (int i = 0; i < kRepetitions && (i < 3 || spent < 3e5); ++i) {
+      cudaEventRecord(begin.get(), stream.get());
+      if (const cudaError_t error = launch(stream.get()); error != cudaSuccess) std::printf("launch: %s\n", cudaGetErrorString(error));
+      cudaEventRecord(end.get(), stream.get());
+      if (const cudaError_t error = cudaEventSynchronize(end.get()); error != cudaSuccess) stop(cudaGetErrorString(error));
+      float ms = 0;
+      cudaEventElapsedTime(&ms, begin.get(), end.get());
+      times.push_back(double(ms) * 1000);
+      spent += times.back();
+    }
+    std::sort(times.begin(), times.end());
+    return times[times.size() / 2];
+  }
+
   double time_draws(const cuda::SampleParams& p) {
     constexpr int kDraws = 100;
     const auto begin = take(cuda::make_event()), end = take(cuda::make_event());
@@ -326,8 +406,8 @@ std::vector<int> numbers(const char* text) {
 }
 
 int run(int argc, char** argv) {
-  if (argc < 2) stop("usage: cuda_bench MODEL.gguf [--depths N,N] [--prefill N,N] [--chunk N] [--sweep] [--stages] [--trace] [--sample]");
-  std::vector<int> depths, lengths;
+  if (argc < 2) stop("usage: cuda_bench MODEL.gguf [--depths N,N] [--prefill N,N] [--chunk N] [--attention N,N] [--sweep] [--stages] [--trace] [--sample]");
+  std::vector<int> depths, lengths, histories;
   int chunk = 4096;
   CudaTuning tuning;
   bool sweeps = false, by_stages = false, traces = false, samples = false;
@@ -341,11 +421,12 @@ int run(int argc, char** argv) {
     else if (argument == "--ctas" && has_value) tuning.ctas_per_sm = numbers(argv[++i]).at(0);
     else if (argument == "--depths" && has_value) depths = numbers(argv[++i]);
     else if (argument == "--prefill" && has_value) lengths = numbers(argv[++i]);
+    else if (argument == "--attention" && has_value) histories = numbers(argv[++i]);
     else if (argument == "--chunk" && has_value) chunk = numbers(argv[++i]).at(0);
     else stop("unknown argument " + argument);
   }
   int longest = 4096;
-  for (const std::vector<int>* values : {&depths, &lengths}) {
+  for (const std::vector<int>* values : {&depths, &lengths, &histories}) {
     for (const int n : *values) longest = std::max(longest, n);
   }
   Bench bench(argv[1], chunk, longest + chunk, tuning);
@@ -353,6 +434,7 @@ int run(int argc, char** argv) {
   if (traces) bench.trace(depths);
   if (samples) bench.sample();
   if (sweeps) bench.sweep(depths.empty() ? 4096 : depths.back());
+  if (!histories.empty()) bench.prefill_attention(histories);
   if (!lengths.empty()) bench.prefill(lengths);
   return 0;
 }

@@ -12,7 +12,7 @@
 #include "backend/cuda/kernels/attention.cuh"
 #include "backend/cuda/kernels/digests.cuh"
 #include "backend/cuda/kernels/matvec.cuh"
-#include "backend/cuda/kernels/prefill.cuh"
+#include "backend/cuda/kernels/prefill_attention.cuh"
 #include "backend/cuda/kernels/weights.cuh"
 #include "cuda_support.h"
 #include "engine/decode/plan.h"
@@ -449,56 +449,114 @@ TEST_F(CudaAttention, OtherDigests) {
 
 TEST_F(CudaAttention, LongContext) { check({128, 8, 4, 40000, Mode::kAbSparse, 2048}); }
 
-TEST_F(CudaAttention, PrefillAgainstTheScalarTruth) {
-  for (const int D : {64, 128}) {
-    for (const auto& [first, n] :
-         {std::pair{0, 1}, {0, 17}, {0, 64}, {0, 65}, {63, 1}, {64, 64}, {100, 130}, {333, 63}}) {
-      SCOPED_TRACE(std::to_string(D) + ": " + std::to_string(first) + " + " + std::to_string(n));
-      const int n_kv_heads = 2, group = 3, n_q_heads = n_kv_heads * group;
-      const KvShape shape{1, n_kv_heads, D};
-      auto reserved = KvPages::reserve(shape, size_t(first + n + 15) / 16 + 2);
-      ASSERT_TRUE(reserved.ok());
-      KvPages& pages = reserved.value();
-      std::vector<PageId> table(pages.n_pages());
-      std::iota(table.begin(), table.end(), PageId{0});
-      std::shuffle(table.begin(), table.end(), random_);
-      const size_t elements = pages.n_pages() * shape.page_elements();
-      const std::vector<float> kv = normal(2 * elements);
-      for (size_t i = 0; i < 2 * elements; ++i) pages.k(0)[i] = f16_from_f32(kv[i]);
-      const size_t row = size_t(n_q_heads) * D;
-      std::vector<float> q = normal(size_t(n) * row);
-      std::vector<f16> q_half;
-      for (float& x : q) {
-        q_half.push_back(f16_from_f32(x));
-        x = f32_from_f16(q_half.back());
-      }
-      const DeviceBuffer d_kv = upload(std::vector<f16>(pages.k(0), pages.k(0) + 2 * elements));
-      const DeviceBuffer d_q = upload(q_half), d_table = upload(table);
-      const DeviceBuffer d_out = room(q.size() * 2);
-      PrefillAttentionParams p;
-      p.n = n;
-      p.head_dim = D;
-      p.n_q_heads = n_q_heads;
-      p.n_kv_heads = n_kv_heads;
-      p.first_position = first;
-      p.q = d_q.as<__half>();
-      p.k = d_kv.as<__half>();
-      p.v = p.k + elements;
-      p.pages = d_table.as<uint32_t>();
-      p.out = d_out.as<__half>();
-      ASSERT_EQ(launch_prefill_attention(p, stream_), cudaSuccess);
-      const auto got = download<f16>(d_out, q.size());
-      const KvLayer layer{pages.k(0), pages.v(0), table.data(), n_kv_heads, D};
-      std::vector<float> expected(q.size());
-      for (int h = 0; h < n_kv_heads; ++h) {
-        reference::prefill_attend(layer, h, q.data(), row, group, first, 0, n, expected.data(), row);
-      }
-      for (size_t i = 0; i < q.size(); ++i) {
-        ASSERT_NEAR(f32_from_f16(got[i]), expected[i], 3e-3) << "at " << i;  // f16 weights
+// --- a prompt's attention -------------------------------------------------------------------
+
+struct PrefillCase {
+  int head_dim, n_kv_heads, group, first, n;
+};
+
+class CudaPrefillAttention : public CudaKernels,
+                             public ::testing::WithParamInterface<PrefillVariant> {
+ protected:
+  void check(const PrefillCase& c) {
+    const int D = c.head_dim, n_tokens = c.first + c.n;
+    SCOPED_TRACE("D " + std::to_string(D) + ", group " + std::to_string(c.group) + ": " +
+                 std::to_string(c.first) + " + " + std::to_string(c.n));
+    const KvShape shape{1, c.n_kv_heads, D};
+    auto reserved = KvPages::reserve(shape, size_t(n_tokens + 15) / 16 + 2);
+    ASSERT_TRUE(reserved.ok());
+    KvPages& pages = reserved.value();
+    std::vector<PageId> table(pages.n_pages());
+    std::iota(table.begin(), table.end(), PageId{0});
+    std::shuffle(table.begin(), table.end(), random_);
+    fill(pages, table, n_tokens);
+
+    const size_t row = size_t(c.n_kv_heads) * c.group * D;
+    std::vector<float> q = normal(size_t(c.n) * row);
+    std::vector<f16> q_half;
+    for (float& x : q) {
+      q_half.push_back(f16_from_f32(x));
+      x = f32_from_f16(q_half.back());
+    }
+    const size_t elements = pages.n_pages() * shape.page_elements();
+    const DeviceBuffer d_kv = upload(std::vector<f16>(pages.k(0), pages.k(0) + 2 * elements));
+    table.resize(size_t(n_tokens + 15) / 16);
+    const DeviceBuffer d_q = upload(q_half), d_table = upload(table);
+    const DeviceBuffer d_out = room(q.size() * 2);
+    PrefillAttentionParams p;
+    p.n = c.n;
+    p.head_dim = D;
+    p.n_q_heads = c.n_kv_heads * c.group;
+    p.n_kv_heads = c.n_kv_heads;
+    p.first_position = c.first;
+    p.q = d_q.as<__half>();
+    p.k = d_kv.as<__half>();
+    p.v = p.k + elements;
+    p.pages = d_table.as<uint32_t>();
+    p.n_pages = int(pages.n_pages());
+    p.out = d_out.as<__half>();
+    ASSERT_EQ(GetParam().launch(p, GetParam().variant, stream_), cudaSuccess);
+    const auto got = download<f16>(d_out, q.size());
+    const KvLayer layer{pages.k(0), pages.v(0), table.data(), c.n_kv_heads, D};
+    std::vector<float> expected(q.size());
+    for (int h = 0; h < c.n_kv_heads; ++h) {
+      reference::prefill_attend(layer, h, q.data(), row, c.group, c.first, 0, c.n, expected.data(),
+                                row);
+    }
+    for (size_t i = 0; i < q.size(); ++i) {
+      ASSERT_NEAR(f32_from_f16(got[i]), expected[i], 3e-3)  // f16 weights
+          << "row " << i / row << ", head " << i % row / D << ", " << i % D;
+    }
+  }
+
+ private:
+  // What is not a token's is not a number, so that reading it shows.
+  void fill(KvPages& pages, const std::vector<PageId>& table, int n_tokens) {
+    const KvShape& shape = pages.shape();
+    const size_t page_elements = shape.page_elements();
+    const f16 nothing = f16_from_f32(NAN);
+    std::fill_n(pages.k(0), 2 * pages.n_pages() * page_elements, nothing);
+    const std::vector<float> kv = normal(2 * size_t(n_tokens) * shape.n_kv_heads * shape.head_dim);
+    const float* from = kv.data();
+    for (int t = 0; t < n_tokens; ++t) {
+      for (int h = 0; h < shape.n_kv_heads; ++h) {
+        const size_t at = size_t(table[size_t(t) / 16]) * page_elements +
+                          (size_t(h) * 16 + size_t(t) % 16) * size_t(shape.head_dim);
+        for (int d = 0; d < shape.head_dim; ++d) {
+          pages.k(0)[at + size_t(d)] = f16_from_f32(*from++);
+          pages.v(0)[at + size_t(d)] = f16_from_f32(*from++);
+        }
       }
     }
   }
+};
+
+TEST_P(CudaPrefillAttention, AtEveryBoundary) {
+  for (const int D : {64, 128}) {
+    for (const auto& [first, n] : {std::pair{0, 1}, {0, 15}, {0, 16}, {0, 17}, {0, 63}, {0, 64},
+                                   {0, 65}, {0, 127}, {0, 128}, {0, 129}, {0, 300}, {1, 1},
+                                   {15, 1}, {16, 1}, {63, 1}, {64, 64}, {127, 1}, {127, 2},
+                                   {128, 1}, {128, 128}, {100, 130}, {333, 63}, {517, 260}}) {
+      check({D, 2, 3, first, n});
+    }
+  }
 }
+
+TEST_P(CudaPrefillAttention, EveryGroup) {
+  for (const int group : {1, 4, 7, 8}) {
+    check({64, 3, group, 70, 140});
+    check({128, 2, group, 70, 140});
+  }
+}
+
+TEST_P(CudaPrefillAttention, LongHistory) { check({128, 2, 2, 9999, 3}); }
+
+std::string variant_name(const ::testing::TestParamInfo<PrefillVariant>& info) {
+  std::string name;
+  for (const char* c = info.param.name; *c != 0; ++c) if (std::isalnum(*c)) name += *c;
+  return name;
+}
+INSTANTIATE_TEST_SUITE_P(All, CudaPrefillAttention, ::testing::ValuesIn(kPrefillVariants), variant_name);
 
 }  // namespace
 }  // namespace scholia::test

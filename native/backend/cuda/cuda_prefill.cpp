@@ -146,6 +146,7 @@ Status CudaPrefill::attend(int layer, const PrefillChunk& chunk, KvPages& pages)
   p.k = as_half(pages.k(layer));
   p.v = as_half(pages.v(layer));
   p.pages = context_.page_table();
+  p.n_pages = int(pages.n_pages());
   p.out = attended_.as<__half>();
   return check(launch_prefill_attention(p, context_.stream()), "attention");
 }

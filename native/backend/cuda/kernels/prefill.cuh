@@ -48,6 +48,7 @@ struct PrefillAttentionParams {
   const __half* k = nullptr;
   const __half* v = nullptr;
   const uint32_t* pages = nullptr;
+  int n_pages = 0;            // of the pool, which k and v begin
   __half* out = nullptr;      // [n][Hq][D]
 };
 // An invalid value for a head_dim that is not 64 or 128.

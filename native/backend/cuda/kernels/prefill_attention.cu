@@ -1,0 +1,186 @@
+// A prompt's causal attention on any GPU: products of a warp, tiles of keys and values by asynchronous
+// copies, the next on its way.
+#include <cstdlib>
+#include "backend/cuda/kernels/launch.cuh"
+#include "backend/cuda/kernels/mma.cuh"
+#include "backend/cuda/kernels/prefill_attention.cuh"
+#include "backend/cuda/kernels/prefill_rows.cuh"
+
+namespace scholia::cuda {
+namespace {
+
+constexpr int kPageTokens = 16;
+constexpr int kThreads = 128, kWarps = kThreads / 32;
+
+// A warp has kRowTiles times 16 query rows: each matrix loaded from shared memory serves twice as many
+// products as there are row tiles.
+template <int D, int kRowTiles, int kTileKeys>
+struct Shared {
+  static constexpr int kTileRows = kWarps * kRowTiles * 16;
+  __half q[kTileRows * D];
+  __half k[2][kTileKeys * D];
+  __half v[2][kTileKeys * D];
+};
+
+// The keys or values of a tile, page by page; rows from n_valid on are zeros.
+template <int D, int kTileKeys>
+__device__ void fetch_tile(const __half* layer, const uint32_t* pages, int first_token, int n_valid,
+                           int n_kv_heads, int kv_head, __half* to) {
+  constexpr int kChunks = D / 8;
+#pragma unroll
+  for (int i = 0; i < kTileKeys * kChunks / kThreads; ++i) {
+    const int at = i * kThreads + int(threadIdx.x), row = at / kChunks, chunk = at % kChunks;
+    const bool wanted = row < n_valid;
+    const size_t page = wanted ? pages[(first_token + row) / kPageTokens] : 0;
+    const __half* from =
+        layer + ((page * n_kv_heads + kv_head) * kPageTokens + row % kPageTokens) * D + chunk * 8;
+    copy_16_async(shared_address(to + tile_offset<D>(row, chunk)), from, wanted);
+  }
+}
+
+// The query rows of a tile; rows from n_rows on are zeros.
+template <int D, int kTileRows>
+__device__ void fetch_queries(const PrefillAttentionParams& p, int first_row, int q_head,
+                              __half* to) {
+  constexpr int kChunks = D / 8;
+  const size_t stride = size_t(p.n_q_heads) * D;
+  const __half* from = p.q + size_t(q_head) * D;
+#pragma unroll
+  for (int i = 0; i < kTileRows * kChunks / kThreads; ++i) {
+    const int at = i * kThreads + int(threadIdx.x), row = at / kChunks, chunk = at % kChunks;
+    const bool wanted = first_row + row < p.n;
+    copy_16_async(shared_address(to + tile_offset<D>(row, chunk)),
+                  from + (wanted ? size_t(first_row + row) * stride : 0) + chunk * 8, wanted);
+  }
+}
+
+// s [row tiles][keys] = q k^T.
+template <int D, int kRowTiles, int kTileKeys>
+__device__ __forceinline__ void multiply_keys(float (&s)[kRowTiles][kTileKeys / 2], const __half* q,
+                                              const __half* k) {
+  const int lane = int(threadIdx.x) % 32;
+#pragma unroll
+  for (int step = 0; step < D / 16; ++step) {
+    unsigned a[kRowTiles][4];
+#pragma unroll
+    for (int tile = 0; tile < kRowTiles; ++tile) {
+      const int row = tile * 16 + lane % 16;
+      load_matrices(a[tile], shared_address(q + tile_offset<D>(row, 2 * step + lane / 16)));
+    }
+#pragma unroll
+    for (int keys = 0; keys < kTileKeys; keys += 16) {
+      unsigned b[4];
+      const int key = keys + lane % 8 + lane / 16 * 8;
+      load_matrices(b, shared_address(k + tile_offset<D>(key, 2 * step + lane / 8 % 2)));
+#pragma unroll
+      for (int tile = 0; tile < kRowTiles; ++tile) {
+        mma_16x8x16(&s[tile][keys / 2], a[tile], b[0], b[1]);
+        mma_16x8x16(&s[tile][keys / 2 + 4], a[tile], b[2], b[3]);
+      }
+    }
+  }
+}
+
+// o [row tiles][D] += weights v.
+template <int D, int kRowTiles, int kTileKeys>
+__device__ __forceinline__ void multiply_values(float (&o)[kRowTiles][D / 2],
+                                                const float (&s)[kRowTiles][kTileKeys / 2],
+                                                const __half* v) {
+  const int lane = int(threadIdx.x) % 32;
+#pragma unroll
+  for (int keys = 0; keys < kTileKeys / 16; ++keys) {
+    unsigned weights[kRowTiles][4];
+#pragma unroll
+    for (int tile = 0; tile < kRowTiles; ++tile) pack_weights(s[tile], keys, weights[tile]);
+#pragma unroll
+    for (int step = 0; step < D / 16; ++step) {
+      unsigned b[4];
+      load_matrices_transposed(b, shared_address(v + tile_offset<D>(keys * 16 + lane % 16,
+                                                                    2 * step + lane / 16)));
+#pragma unroll
+      for (int tile = 0; tile < kRowTiles; ++tile) {
+        mma_16x8x16(&o[tile][8 * step], weights[tile], b[0], b[1]);
+        mma_16x8x16(&o[tile][8 * step + 4], weights[tile], b[2], b[3]);
+      }
+    }
+  }
+}
+
+// A tile of queries of one head over all keys up to the last query's. Online softmax in base 2; scores
+// and output in registers. grid: (query heads, tiles), the last tiles first, since they see the most keys.
+template <int D, int kRowTiles, int kTileKeys>
+__global__ void __launch_bounds__(kThreads, 2)
+    prefill_attention_kernel(const __grid_constant__ PrefillAttentionParams p) {
+  extern __shared__ __align__(16) uint8_t memory[];
+  using Memory = Shared<D, kRowTiles, kTileKeys>;
+  constexpr int kTileRows = Memory::kTileRows;
+  Memory& shared = *reinterpret_cast<Memory*>(memory);
+  const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
+  const int q_head = int(blockIdx.x), kv_head = q_head / (p.n_q_heads / p.n_kv_heads);
+  const int tile_row = (int(gridDim.y) - 1 - int(blockIdx.y)) * kTileRows;
+  const int first_row = tile_row + warp * kRowTiles * 16;  // of this warp
+  const int n_keys = p.first_position + min(tile_row + kTileRows, p.n);
+  const int n_tiles = (n_keys + kTileKeys - 1) / kTileKeys;
+  const auto fetch = [&](int tile) {
+    if (tile < n_tiles) {
+      const int first = tile * kTileKeys, n_valid = min(kTileKeys, n_keys - first);
+      fetch_tile<D, kTileKeys>(p.k, p.pages, first, n_valid, p.n_kv_heads, kv_head, shared.k[tile % 2]);
+      fetch_tile<D, kTileKeys>(p.v, p.pages, first, n_valid, p.n_kv_heads, kv_head, shared.v[tile % 2]);
+    }
+    commit_copies();
+  };
+  fetch_queries<D, kTileRows>(p, tile_row, q_head, shared.q);
+  fetch(0);
+
+  float o[kRowTiles][D / 2] = {};
+  RowState rows[kRowTiles];
+  const float scale = score_scale(D);
+  for (int tile = 0; tile < n_tiles; ++tile) {
+    wait_copies<0>();
+    __syncthreads();  // the tile has arrived for all, and nobody reads the one before any more
+    fetch(tile + 1);
+    float s[kRowTiles][kTileKeys / 2] = {};
+    multiply_keys<D, kRowTiles, kTileKeys>(s, shared.q + warp * kRowTiles * 16 * D,
+                                           shared.k[tile % 2]);
+    const int first_key = tile * kTileKeys;
+#pragma unroll
+    for (int i = 0; i < kRowTiles; ++i) {
+      const int position = p.first_position + first_row + i * 16;
+      if (first_key + kTileKeys > position) mask_scores(s[i], first_key, position + lane / 4);
+      shrink(o[i], weigh(s[i], rows[i], scale));
+    }
+    multiply_values<D, kRowTiles, kTileKeys>(o, s, shared.v[tile % 2]);
+  }
+  wait_copies<0>();
+#pragma unroll
+  for (int i = 0; i < kRowTiles; ++i) store_rows(p, o[i], rows[i], first_row + i * 16, q_head);
+}
+
+template <int D, int kRowTiles, int kTileKeys>
+cudaError_t launch_of(const PrefillAttentionParams& p, cudaStream_t stream) {
+  using Memory = Shared<D, kRowTiles, kTileKeys>;
+  const auto kernel = prefill_attention_kernel<D, kRowTiles, kTileKeys>;
+  const cudaError_t error = cudaFuncSetAttribute(
+      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(sizeof(Memory)));
+  if (error != cudaSuccess) return error;
+  constexpr int kTileRows = Memory::kTileRows;
+  const dim3 grid(unsigned(p.n_q_heads), unsigned((p.n + kTileRows - 1) / kTileRows));
+  return launch(kernel, {grid, kThreads, sizeof(Memory)}, stream, p);
+}
+
+}  // namespace
+
+cudaError_t launch_prefill_attention_portable(const PrefillAttentionParams& p, int variant,
+                                              cudaStream_t stream) {
+  if (variant == 0) return p.head_dim == 64 ? launch_of<64, 1, 64>(p, stream) : launch_of<128, 1, 64>(p, stream);
+  if (variant == 1) return p.head_dim == 64 ? launch_of<64, 2, 64>(p, stream) : launch_of<128, 2, 64>(p, stream);
+  return p.head_dim == 64 ? launch_of<64, 2, 32>(p, stream) : launch_of<128, 2, 32>(p, stream);
+}
+
+}  // namespace scholia::cuda
+namespace scholia::cuda {
+cudaError_t launch_prefill_attention(const PrefillAttentionParams& p, cudaStream_t stream) {
+  static const int at = std::getenv("LAB") ? std::atoi(std::getenv("LAB")) : 3;
+  return kPrefillVariants[at].launch(p, kPrefillVariants[at].variant, stream);
+}
+}
