@@ -84,14 +84,28 @@ __global__ void prefill_heads_kernel(PrefillHeadsParams p) {
 
 // --- gate, bias -----------------------------------------------------------------------------
 
+constexpr int kGated = 8;
+
 __device__ float silu(float x) { return x / (1.0F + expf(-x)); }
 
+// 8 values: 16 bytes of each operand.
 __global__ void gate_kernel(GateParams p) {
-  const size_t i = size_t(blockIdx.x) * kThreads + threadIdx.x;
+  const size_t i = (size_t(blockIdx.x) * kThreads + threadIdx.x) * kGated;
   if (i >= size_t(p.n) * p.n_ff) return;
-  const float gate = __half2float(p.up == nullptr ? p.gate[2 * i] : p.gate[i]);
-  const float up = __half2float(p.up == nullptr ? p.gate[2 * i + 1] : p.up[i]);
-  p.out[i] = saturated_half(silu(gate) * up);
+  const bool has_pairs = p.up == nullptr;
+  const uint4 loaded[2] = {
+      *reinterpret_cast<const uint4*>(has_pairs ? p.gate + 2 * i : p.gate + i),
+      *reinterpret_cast<const uint4*>(has_pairs ? p.gate + 2 * i + kGated : p.up + i)};
+  const auto* values = reinterpret_cast<const __half*>(loaded);
+  uint4 packed;
+  auto* out = reinterpret_cast<__half*>(&packed);
+#pragma unroll
+  for (int j = 0; j < kGated; ++j) {
+    const float gate = __half2float(has_pairs ? values[2 * j] : values[j]);
+    const float up = __half2float(has_pairs ? values[2 * j + 1] : values[kGated + j]);
+    out[j] = saturated_half(silu(gate) * up);
+  }
+  *reinterpret_cast<uint4*>(p.out + i) = packed;
 }
 
 __global__ void add_bias_kernel(float* x, const float* bias, size_t n, int n_cols) {
@@ -115,7 +129,7 @@ cudaError_t launch_prefill_heads(const PrefillHeadsParams& p, cudaStream_t strea
 }
 
 cudaError_t launch_gate(const GateParams& p, cudaStream_t stream) {
-  return launch(gate_kernel, {blocks_for(size_t(p.n) * p.n_ff), kThreads}, stream, p);
+  return launch(gate_kernel, {blocks_for(size_t(p.n) * p.n_ff / kGated), kThreads}, stream, p);
 }
 
 cudaError_t launch_add_bias(float* x, const float* bias, int n, int n_cols, cudaStream_t stream) {

@@ -55,6 +55,7 @@ struct PrefillAttentionParams {
 cudaError_t launch_prefill_attention(const PrefillAttentionParams& params, cudaStream_t stream);
 
 // out [n][n_ff] = silu(gate) * up. Pairs: x [n][n_ff][gate, up]; else gate [n][n_ff] and up.
+// n_ff is a multiple of 8, all aligned to 16 bytes.
 struct GateParams {
   const __half* gate = nullptr;
   const __half* up = nullptr;  // null: pairs

@@ -54,24 +54,30 @@ __device__ void fetch_queries(const PrefillAttentionParams& p, int first_row, in
   }
 }
 
+// Where a lane reads matrices of a tile: columns 16 i on are at `at` ^ 32 i, since chunks are exchanged
+// by the row alone and rows begin at multiples of their length.
+template <int D>
+__device__ __forceinline__ unsigned lane_address(const __half* tile, int row, int chunk) {
+  return shared_address(tile + tile_offset<D>(row, chunk));
+}
+template <int D>
+constexpr unsigned kRowBytes = D * sizeof(__half);
+
 // s [row tiles][keys] = q k^T.
 template <int D, int kRowTiles, int kTileKeys>
-__device__ __forceinline__ void multiply_keys(float (&s)[kRowTiles][kTileKeys / 2], const __half* q,
-                                              const __half* k) {
-  const int lane = int(threadIdx.x) % 32;
+__device__ __forceinline__ void multiply_keys(float (&s)[kRowTiles][kTileKeys / 2], unsigned q,
+                                              unsigned k) {
 #pragma unroll
   for (int step = 0; step < D / 16; ++step) {
     unsigned a[kRowTiles][4];
 #pragma unroll
     for (int tile = 0; tile < kRowTiles; ++tile) {
-      const int row = tile * 16 + lane % 16;
-      load_matrices(a[tile], shared_address(q + tile_offset<D>(row, 2 * step + lane / 16)));
+      load_matrices(a[tile], (q ^ unsigned(32 * step)) + unsigned(tile) * 16 * kRowBytes<D>);
     }
 #pragma unroll
     for (int keys = 0; keys < kTileKeys; keys += 16) {
       unsigned b[4];
-      const int key = keys + lane % 8 + lane / 16 * 8;
-      load_matrices(b, shared_address(k + tile_offset<D>(key, 2 * step + lane / 8 % 2)));
+      load_matrices(b, (k ^ unsigned(32 * step)) + unsigned(keys) * kRowBytes<D>);
 #pragma unroll
       for (int tile = 0; tile < kRowTiles; ++tile) {
         mma_16x8x16(&s[tile][keys / 2], a[tile], b[0], b[1]);
@@ -85,8 +91,7 @@ __device__ __forceinline__ void multiply_keys(float (&s)[kRowTiles][kTileKeys / 
 template <int D, int kRowTiles, int kTileKeys>
 __device__ __forceinline__ void multiply_values(float (&o)[kRowTiles][D / 2],
                                                 const float (&s)[kRowTiles][kTileKeys / 2],
-                                                const __half* v) {
-  const int lane = int(threadIdx.x) % 32;
+                                                unsigned v) {
 #pragma unroll
   for (int keys = 0; keys < kTileKeys / 16; ++keys) {
     unsigned weights[kRowTiles][4];
@@ -95,8 +100,7 @@ __device__ __forceinline__ void multiply_values(float (&o)[kRowTiles][D / 2],
 #pragma unroll
     for (int step = 0; step < D / 16; ++step) {
       unsigned b[4];
-      load_matrices_transposed(b, shared_address(v + tile_offset<D>(keys * 16 + lane % 16,
-                                                                    2 * step + lane / 16)));
+      load_matrices_transposed(b, (v ^ unsigned(32 * step)) + unsigned(keys) * 16 * kRowBytes<D>);
 #pragma unroll
       for (int tile = 0; tile < kRowTiles; ++tile) {
         mma_16x8x16(&o[tile][8 * step], weights[tile], b[0], b[1]);
@@ -111,7 +115,7 @@ __device__ __forceinline__ void multiply_values(float (&o)[kRowTiles][D / 2],
 template <int D, int kRowTiles, int kTileKeys>
 __global__ void __launch_bounds__(kThreads, 2)
     prefill_attention_kernel(const __grid_constant__ PrefillAttentionParams p) {
-  extern __shared__ __align__(16) uint8_t memory[];
+  extern __shared__ __align__(256) uint8_t memory[];  // the longest row
   using Memory = Shared<D, kRowTiles, kTileKeys>;
   constexpr int kTileRows = Memory::kTileRows;
   Memory& shared = *reinterpret_cast<Memory*>(memory);
@@ -135,13 +139,14 @@ __global__ void __launch_bounds__(kThreads, 2)
   float o[kRowTiles][D / 2] = {};
   RowState rows[kRowTiles];
   const float scale = score_scale(D);
+  const unsigned q = lane_address<D>(shared.q, warp * kRowTiles * 16 + lane % 16, lane / 16);
   for (int tile = 0; tile < n_tiles; ++tile) {
     wait_copies<0>();
     __syncthreads();  // the tile has arrived for all, and nobody reads the one before any more
     fetch(tile + 1);
     float s[kRowTiles][kTileKeys / 2] = {};
-    multiply_keys<D, kRowTiles, kTileKeys>(s, shared.q + warp * kRowTiles * 16 * D,
-                                           shared.k[tile % 2]);
+    multiply_keys<D, kRowTiles, kTileKeys>(
+        s, q, lane_address<D>(shared.k[tile % 2], lane % 8 + lane / 16 * 8, lane / 8 % 2));
     const int first_key = tile * kTileKeys;
 #pragma unroll
     for (int i = 0; i < kRowTiles; ++i) {
@@ -149,7 +154,8 @@ __global__ void __launch_bounds__(kThreads, 2)
       if (first_key + kTileKeys > position) mask_scores(s[i], first_key, position + lane / 4);
       shrink(o[i], weigh(s[i], rows[i], scale));
     }
-    multiply_values<D, kRowTiles, kTileKeys>(o, s, shared.v[tile % 2]);
+    multiply_values<D, kRowTiles, kTileKeys>(
+        o, s, lane_address<D>(shared.v[tile % 2], lane % 16, lane / 16));
   }
   wait_copies<0>();
 #pragma unroll
