@@ -3,12 +3,11 @@
 // Prints Markdown. KV at depth is random, since speed does not depend on what it says.
 //
 //   cuda_bench MODEL.gguf [--depths 64,32768] [--prefill 8192] [--chunk 4096]
-//              [--attention 4096,126976] [--sweep] [--stages] [--trace] [--sample]
+//              [--attention 0,126976] [--sweep] [--stages] [--trace] [--sample]
 #include <cuda_runtime.h>
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -145,21 +144,17 @@ class Bench {
         {"greedy", {}},
         {"top-k 40, top-p 0.95, min-p 0.05", {0.5, 0.8F, 40, 0.95F, 0.05F}},
         {"top-p 0.95", {0.5, 0.8F, 0, 0.95F, 0}}};
-    cuda::DeviceBuffer d_logits, d_step, d_token;
-    for (const auto& [buffer, n_bytes] :
-         {std::pair{&d_logits, logits.size() * sizeof(float)}, {&d_step, sizeof(cuda::SamplingStep)},
-          {&d_token, sizeof(int)}}) {
-      if (Status status = buffer->allocate(n_bytes, "sampling"); !status.ok()) {
-        stop(status.error().message);
-      }
-    }
+    cuda::DeviceBuffer d_logits = buffer(logits.size() * sizeof(float));
+    cuda::DeviceBuffer d_step = buffer(sizeof(cuda::SamplingStep)), d_token = buffer(sizeof(int));
     cudaMemcpy(d_logits.as<void>(), logits.data(), d_logits.bytes(), cudaMemcpyHostToDevice);
     std::printf("\n| sampling of %d | µs |\n|---|--:|\n", hp_.n_vocab);
     for (const auto& [name, step] : settings) {
       cudaMemcpy(d_step.as<void>(), &step, sizeof step, cudaMemcpyHostToDevice);
       const cuda::SampleParams p{d_logits.as<float>(), hp_.n_vocab, d_step.as<cuda::SamplingStep>(),
                                  d_token.as<int>()};
-      std::printf("| %s | %.1f |\n", name, time_draws(p));
+      std::printf("| %s | %.1f |\n", name, time_launches(100, [&](cudaStream_t stream) {
+                    return cuda::launch_sample(p, false, stream);
+                  }));
     }
   }
 
@@ -179,56 +174,45 @@ class Bench {
     open({});
   }
 
-  // One layer's attention of a chunk of a prompt behind a history, each kernel.
+  // One layer's attention of a prompt's chunk behind each history, by each kernel the device has.
   void prefill_attention(const std::vector<int>& histories) {
-    const size_t row = size_t(hp_.n_q_heads) * size_t(hp_.head_dim);
-    cuda::DeviceBuffer q, out, table;
-    for (const auto& [buffer, n_bytes] :
-         {std::pair{&q, size_t(chunk_) * row * sizeof(f16)}, {&out, size_t(chunk_) * row * sizeof(f16)},
-          {&table, table_.size() * sizeof(PageId)}}) {
-      if (Status status = buffer->allocate(n_bytes, "attention"); !status.ok()) {
-        stop(status.error().message);
-      }
-    }
-    std::vector<f16> queries(size_t(chunk_) * row);
+    const size_t n_values = size_t(chunk_) * size_t(hp_.n_q_heads) * size_t(hp_.head_dim);
+    cuda::DeviceBuffer q = buffer(n_values * sizeof(f16)), out = buffer(n_values * sizeof(f16));
+    cuda::DeviceBuffer table = buffer(table_.size() * sizeof(PageId));
+    std::vector<f16> queries(n_values);
     std::normal_distribution<float> normal(0, 1);
     std::mt19937 random(5);
     for (f16& x : queries) x = f16_from_f32(normal(random));
     cudaMemcpy(q.as<void>(), queries.data(), q.bytes(), cudaMemcpyHostToDevice);
     cudaMemcpy(table.as<void>(), table_.data(), table.bytes(), cudaMemcpyHostToDevice);
-    cuda::PrefillAttentionParams p;
-    p.n = chunk_;
-    p.head_dim = hp_.head_dim;
-    p.n_q_heads = hp_.n_q_heads;
-    p.n_kv_heads = hp_.n_kv_heads;
-    p.q = q.as<__half>();
-    p.k = reinterpret_cast<const __half*>(pages_->k(0));
-    p.v = reinterpret_cast<const __half*>(pages_->v(0));
-    p.pages = table.as<uint32_t>();
-    p.n_pages = int(pages_->n_pages());
-    p.out = out.as<__half>();
-    std::printf("\n| history | chunk | kernel | ms | TFLOP/s | difference |\n|--:|--:|---|--:|--:|--:|\n");
+    std::vector<std::pair<const char*, cuda::PrefillKernel>> kernels = {
+        {"any GPU", cuda::PrefillKernel::kAnyGpu}};
+    if (cuda::choose_prefill_kernel() == cuda::PrefillKernel::kHopper) {
+      kernels.emplace_back("Hopper", cuda::PrefillKernel::kHopper);
+    }
+    std::printf("\n| history | chunk | attention | ms | TFLOP/s |\n|--:|--:|---|--:|--:|\n");
     for (const int history : histories) {
+      cuda::PrefillAttentionParams p;
+      p.n = chunk_;
+      p.head_dim = hp_.head_dim;
+      p.n_q_heads = hp_.n_q_heads;
+      p.n_kv_heads = hp_.n_kv_heads;
       p.first_position = history;
-      // Two products of 2 D for each pair of a query and a key it sees.
-      const double pairs = double(chunk_) * history + double(chunk_) * (chunk_ + 1) / 2;
-      const double flops = 4.0 * hp_.head_dim * hp_.n_q_heads * pairs;
-      std::vector<f16> first, got(queries.size());
-      for (const cuda::PrefillVariant& variant : cuda::kPrefillVariants) {
-        const char* labs = std::getenv("LABS");
-        if (labs && !std::strchr(labs, char('0' + (&variant - cuda::kPrefillVariants)))) continue;
-        cudaMemset(out.as<void>(), 0xff, out.bytes());
-        const double us = time_launches([&](cudaStream_t stream) { return variant.launch(p, variant.variant, stream); });
-        cudaMemcpy(got.data(), out.as<void>(), out.bytes(), cudaMemcpyDeviceToHost);
-        if (first.empty()) first = got;
-        double difference = 0, size = 0;
-        for (size_t i = 0; i < got.size(); ++i) {
-          const double a = f32_from_f16(got[i]), b = f32_from_f16(first[i]);
-          difference += (a - b) * (a - b);
-          size += b * b;
-        }
-        std::printf("| %d | %d | %s | %.3f | %.0f | %.1e |\n", history, chunk_, variant.name, us / 1000,
-                    flops / (us * 1e6), std::sqrt(difference / size));
+      p.q = q.as<__half>();
+      p.k = reinterpret_cast<const __half*>(pages_->k(0));
+      p.v = reinterpret_cast<const __half*>(pages_->v(0));
+      p.n_pages = int(pages_->n_pages());
+      p.pages = table.as<uint32_t>();
+      p.out = out.as<__half>();
+      // Two products of 2 D operations for each query and each key that it sees.
+      const double keys_seen = double(chunk_) * history + double(chunk_) * (chunk_ + 1) / 2;
+      const double operations = 4.0 * hp_.head_dim * hp_.n_q_heads * keys_seen;
+      for (const auto& [name, kernel] : kernels) {
+        const double us = time_launches(1, [&, kernel = kernel](cudaStream_t stream) {
+          return cuda::launch_prefill_attention(p, kernel, stream);
+        });
+        std::printf("| %d | %d | %s | %.3f | %.0f |\n", history, chunk_, name, us / 1000,
+                    operations / (us * 1e6));
         std::fflush(stdout);
       }
     }
@@ -257,31 +241,17 @@ class Bench {
   }
 
  private:
-  // µs of a launch; the median.
-  template <typename Launch>
-  double time_launches(Launch launch) {
-    const auto begin = take(cuda::make_event()), end = take(cuda::make_event());
-    cudaStream_t opened = nullptr;
-    cudaStreamCreateWithFlags(&opened, cudaStreamNonBlocking);
-    const cuda::Stream stream(opened);
-    std::vector<double> times;
-    double spent = 0;
-    for (int i = 0; i < kRepetitions && (i < 3 || spent < 3e5); ++i) {
-      cudaEventRecord(begin.get(), stream.get());
-      if (const cudaError_t error = launch(stream.get()); error != cudaSuccess) std::printf("launch: %s\n", cudaGetErrorString(error));
-      cudaEventRecord(end.get(), stream.get());
-      if (const cudaError_t error = cudaEventSynchronize(end.get()); error != cudaSuccess) stop(cudaGetErrorString(error));
-      float ms = 0;
-      cudaEventElapsedTime(&ms, begin.get(), end.get());
-      times.push_back(double(ms) * 1000);
-      spent += times.back();
+  cuda::DeviceBuffer buffer(size_t n_bytes) {
+    cuda::DeviceBuffer made;
+    if (Status status = made.allocate(n_bytes, "the bench"); !status.ok()) {
+      stop(status.error().message);
     }
-    std::sort(times.begin(), times.end());
-    return times[times.size() / 2];
+    return made;
   }
 
-  double time_draws(const cuda::SampleParams& p) {
-    constexpr int kDraws = 100;
+  // µs of a launch, of n in a row; the median.
+  template <typename Launch>
+  double time_launches(int n, Launch launch) {
     const auto begin = take(cuda::make_event()), end = take(cuda::make_event());
     cudaStream_t opened = nullptr;
     cudaStreamCreateWithFlags(&opened, cudaStreamNonBlocking);
@@ -289,14 +259,14 @@ class Bench {
     std::vector<double> times;
     for (int i = 0; i < kRepetitions; ++i) {
       cudaEventRecord(begin.get(), stream.get());
-      for (int draw = 0; draw < kDraws; ++draw) {
-        if (cuda::launch_sample(p, false, stream.get()) != cudaSuccess) stop("sampling failed");
+      for (int at = 0; at < n; ++at) {
+        if (launch(stream.get()) != cudaSuccess) stop("a launch failed");
       }
       cudaEventRecord(end.get(), stream.get());
-      cudaEventSynchronize(end.get());
+      if (cudaEventSynchronize(end.get()) != cudaSuccess) stop("a kernel failed");
       float ms = 0;
       cudaEventElapsedTime(&ms, begin.get(), end.get());
-      times.push_back(double(ms) * 1000 / kDraws);
+      times.push_back(double(ms) * 1000 / n);
     }
     std::sort(times.begin(), times.end());
     return times[times.size() / 2];
@@ -394,19 +364,22 @@ class Bench {
   double attention_bytes_ = 0;
 };
 
-std::vector<int> numbers(const char* text) {
+std::vector<int> numbers(const char* text, int least = 1) {
   std::vector<int> values;
   for (const char* at = text; *at != 0;) {
     char* end = nullptr;
     values.push_back(int(std::strtol(at, &end, 10)));
     at = *end == ',' ? end + 1 : end;
-    if (values.back() <= 0) stop("numbers are expected, not " + std::string(text));
+    if (values.back() < least) stop("numbers are expected, not " + std::string(text));
   }
   return values;
 }
 
 int run(int argc, char** argv) {
-  if (argc < 2) stop("usage: cuda_bench MODEL.gguf [--depths N,N] [--prefill N,N] [--chunk N] [--attention N,N] [--sweep] [--stages] [--trace] [--sample]");
+  if (argc < 2) {
+    stop("usage: cuda_bench MODEL.gguf [--depths N,N] [--prefill N,N] [--chunk N] [--attention N,N] "
+         "[--sweep] [--stages] [--trace] [--sample]");
+  }
   std::vector<int> depths, lengths, histories;
   int chunk = 4096;
   CudaTuning tuning;
@@ -421,7 +394,7 @@ int run(int argc, char** argv) {
     else if (argument == "--ctas" && has_value) tuning.ctas_per_sm = numbers(argv[++i]).at(0);
     else if (argument == "--depths" && has_value) depths = numbers(argv[++i]);
     else if (argument == "--prefill" && has_value) lengths = numbers(argv[++i]);
-    else if (argument == "--attention" && has_value) histories = numbers(argv[++i]);
+    else if (argument == "--attention" && has_value) histories = numbers(argv[++i], 0);
     else if (argument == "--chunk" && has_value) chunk = numbers(argv[++i]).at(0);
     else stop("unknown argument " + argument);
   }

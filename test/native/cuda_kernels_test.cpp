@@ -12,6 +12,7 @@
 #include "backend/cuda/kernels/attention.cuh"
 #include "backend/cuda/kernels/digests.cuh"
 #include "backend/cuda/kernels/matvec.cuh"
+#include "backend/cuda/kernels/prefill.cuh"
 #include "backend/cuda/kernels/prefill_attention.cuh"
 #include "backend/cuda/kernels/weights.cuh"
 #include "cuda_support.h"
@@ -456,8 +457,15 @@ struct PrefillCase {
 };
 
 class CudaPrefillAttention : public CudaKernels,
-                             public ::testing::WithParamInterface<PrefillVariant> {
+                             public ::testing::WithParamInterface<PrefillKernel> {
  protected:
+  void SetUp() override {
+    CudaKernels::SetUp();
+    if (IsSkipped()) return;
+    const bool has_hopper = choose_prefill_kernel() == PrefillKernel::kHopper;
+    if (GetParam() == PrefillKernel::kHopper && !has_hopper) GTEST_SKIP() << "no Hopper GPU here";
+  }
+
   void check(const PrefillCase& c) {
     const int D = c.head_dim, n_tokens = c.first + c.n;
     SCOPED_TRACE("D " + std::to_string(D) + ", group " + std::to_string(c.group) + ": " +
@@ -495,7 +503,7 @@ class CudaPrefillAttention : public CudaKernels,
     p.pages = d_table.as<uint32_t>();
     p.n_pages = int(pages.n_pages());
     p.out = d_out.as<__half>();
-    ASSERT_EQ(GetParam().launch(p, GetParam().variant, stream_), cudaSuccess);
+    ASSERT_EQ(launch_prefill_attention(p, GetParam(), stream_), cudaSuccess);
     const auto got = download<f16>(d_out, q.size());
     const KvLayer layer{pages.k(0), pages.v(0), table.data(), c.n_kv_heads, D};
     std::vector<float> expected(q.size());
@@ -551,12 +559,33 @@ TEST_P(CudaPrefillAttention, EveryGroup) {
 
 TEST_P(CudaPrefillAttention, LongHistory) { check({128, 2, 2, 9999, 3}); }
 
-std::string variant_name(const ::testing::TestParamInfo<PrefillVariant>& info) {
-  std::string name;
-  for (const char* c = info.param.name; *c != 0; ++c) if (std::isalnum(*c)) name += *c;
-  return name;
+INSTANTIATE_TEST_SUITE_P(Kernels, CudaPrefillAttention,
+                         ::testing::Values(PrefillKernel::kAnyGpu, PrefillKernel::kHopper),
+                         [](const auto& info) {
+                           return info.param == PrefillKernel::kHopper ? "Hopper" : "AnyGpu";
+                         });
+
+TEST_F(CudaKernels, Gate) {
+  for (const bool has_pairs : {false, true}) {
+    for (const auto& [n, n_ff] : {std::pair{1, 32}, {3, 96}, {130, 1056}}) {
+      const size_t size = size_t(n) * n_ff;
+      const std::vector<float> from = normal(2 * size, 4);
+      std::vector<f16> x;
+      for (const float value : from) x.push_back(f16_from_f32(value));
+      const DeviceBuffer d_x = upload(x), d_out = room(size * 2);
+      const __half* gate = d_x.as<__half>();
+      const GateParams p{gate, has_pairs ? nullptr : gate + size, n, n_ff, d_out.as<__half>()};
+      ASSERT_EQ(launch_gate(p, stream_), cudaSuccess);
+      const auto got = download<f16>(d_out, size);
+      for (size_t i = 0; i < size; ++i) {
+        const double g = f32_from_f16(x[has_pairs ? 2 * i : i]);
+        const double up = f32_from_f16(x[has_pairs ? 2 * i + 1 : size + i]);
+        const double expected = g / (1 + std::exp(-g)) * up;
+        ASSERT_NEAR(f32_from_f16(got[i]), expected, 1e-4 + 6e-4 * std::abs(expected)) << "at " << i;
+      }
+    }
+  }
 }
-INSTANTIATE_TEST_SUITE_P(All, CudaPrefillAttention, ::testing::ValuesIn(kPrefillVariants), variant_name);
 
 }  // namespace
 }  // namespace scholia::test

@@ -22,6 +22,7 @@ Status CudaPrefill::reserve(int chunk_tokens) {
     if (!made.ok()) return made.error();
     event = std::move(made.value());
   }
+  attention_kernel_ = choose_prefill_kernel();
   return reserve_chunk(chunk_tokens);
 }
 
@@ -148,7 +149,7 @@ Status CudaPrefill::attend(int layer, const PrefillChunk& chunk, KvPages& pages)
   p.pages = context_.page_table();
   p.n_pages = int(pages.n_pages());
   p.out = attended_.as<__half>();
-  return check(launch_prefill_attention(p, context_.stream()), "attention");
+  return check(launch_prefill_attention(p, attention_kernel_, context_.stream()), "attention");
 }
 
 // Rows [first, first + n) of the chunk, as in feed_forward.

@@ -3,6 +3,7 @@
 
 #include "backend/cuda/cublas_lt.h"
 #include "backend/cuda/cuda_context.h"
+#include "backend/cuda/kernels/prefill_attention.cuh"
 
 namespace scholia::cuda {
 
@@ -42,6 +43,7 @@ class CudaPrefill {
 
   CudaContext& context_;
   std::unique_ptr<CublasLt> cublas_;
+  PrefillKernel attention_kernel_ = PrefillKernel::kAnyGpu;
   int room_ = 0;  // tokens
   DeviceBuffer tokens_, hidden_, x_, qkv_, q_, attended_, ff_, gated_, angles_;
   DeviceBuffer matrix_;  // one of a layer's, unpacked to f16

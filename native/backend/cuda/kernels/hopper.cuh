@@ -134,7 +134,7 @@ __device__ __forceinline__ void hold(float (&c)[N]) {
   "%50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
 
 // c [64][128] = a b, or += where it adds; a [64][16] and b [16][128] in shared memory, both along k.
-__device__ __forceinline__ void multiply_64x128x16(float (&c)[64], uint64_t a, uint64_t b,
+__device__ __forceinline__ void multiply_columns(float (&c)[64], uint64_t a, uint64_t b,
                                                    bool adds) {
   asm volatile(
       "{\n.reg .pred adds;\nsetp.ne.b32 adds, %66, 0;\n"

@@ -1,5 +1,5 @@
-// What a chunk of a prompt needs besides matrix products: norms, rotation and storing of K and V,
-// causal attention over the pages, and the gate.
+// What a chunk of a prompt needs besides matrix products and attention: norms, rotation and storing of K
+// and V, and the gate.
 #pragma once
 
 #include <cuda_fp16.h>
@@ -39,20 +39,6 @@ struct PrefillHeadsParams {
   __half* q = nullptr;  // out [n][Hq][D]
 };
 cudaError_t launch_prefill_heads(const PrefillHeadsParams& params, cudaStream_t stream);
-
-// Query i is at position first_position + i and attends positions up to its own.
-struct PrefillAttentionParams {
-  int n = 0, head_dim = 0, n_q_heads = 0, n_kv_heads = 0;
-  int first_position = 0;
-  const __half* q = nullptr;  // [n][Hq][D], rotated
-  const __half* k = nullptr;
-  const __half* v = nullptr;
-  const uint32_t* pages = nullptr;
-  int n_pages = 0;            // of the pool, which k and v begin
-  __half* out = nullptr;      // [n][Hq][D]
-};
-// An invalid value for a head_dim that is not 64 or 128.
-cudaError_t launch_prefill_attention(const PrefillAttentionParams& params, cudaStream_t stream);
 
 // out [n][n_ff] = silu(gate) * up. Pairs: x [n][n_ff][gate, up]; else gate [n][n_ff] and up.
 // n_ff is a multiple of 8, all aligned to 16 bytes.

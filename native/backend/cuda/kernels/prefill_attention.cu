@@ -1,6 +1,5 @@
 // A prompt's causal attention on any GPU: products of a warp, tiles of keys and values by asynchronous
 // copies, the next on its way.
-#include <cstdlib>
 #include "backend/cuda/kernels/launch.cuh"
 #include "backend/cuda/kernels/mma.cuh"
 #include "backend/cuda/kernels/prefill_attention.cuh"
@@ -11,19 +10,20 @@ namespace {
 
 constexpr int kPageTokens = 16;
 constexpr int kThreads = 128, kWarps = kThreads / 32;
+// A warp has 32 query rows, so that each matrix loaded from shared memory serves four products; with 32
+// keys to a tile scores, output and addresses find room in registers.
+constexpr int kRowTiles = 2, kWarpRows = kRowTiles * 16, kTileRows = kWarps * kWarpRows;
+constexpr int kTileKeys = 32;
 
-// A warp has kRowTiles times 16 query rows: each matrix loaded from shared memory serves twice as many
-// products as there are row tiles.
-template <int D, int kRowTiles, int kTileKeys>
+template <int D>
 struct Shared {
-  static constexpr int kTileRows = kWarps * kRowTiles * 16;
   __half q[kTileRows * D];
   __half k[2][kTileKeys * D];
   __half v[2][kTileKeys * D];
 };
 
 // The keys or values of a tile, page by page; rows from n_valid on are zeros.
-template <int D, int kTileKeys>
+template <int D>
 __device__ void fetch_tile(const __half* layer, const uint32_t* pages, int first_token, int n_valid,
                            int n_kv_heads, int kv_head, __half* to) {
   constexpr int kChunks = D / 8;
@@ -39,7 +39,7 @@ __device__ void fetch_tile(const __half* layer, const uint32_t* pages, int first
 }
 
 // The query rows of a tile; rows from n_rows on are zeros.
-template <int D, int kTileRows>
+template <int D>
 __device__ void fetch_queries(const PrefillAttentionParams& p, int first_row, int q_head,
                               __half* to) {
   constexpr int kChunks = D / 8;
@@ -64,7 +64,7 @@ template <int D>
 constexpr unsigned kRowBytes = D * sizeof(__half);
 
 // s [row tiles][keys] = q k^T.
-template <int D, int kRowTiles, int kTileKeys>
+template <int D>
 __device__ __forceinline__ void multiply_keys(float (&s)[kRowTiles][kTileKeys / 2], unsigned q,
                                               unsigned k) {
 #pragma unroll
@@ -88,7 +88,7 @@ __device__ __forceinline__ void multiply_keys(float (&s)[kRowTiles][kTileKeys / 
 }
 
 // o [row tiles][D] += weights v.
-template <int D, int kRowTiles, int kTileKeys>
+template <int D>
 __device__ __forceinline__ void multiply_values(float (&o)[kRowTiles][D / 2],
                                                 const float (&s)[kRowTiles][kTileKeys / 2],
                                                 unsigned v) {
@@ -112,40 +112,38 @@ __device__ __forceinline__ void multiply_values(float (&o)[kRowTiles][D / 2],
 
 // A tile of queries of one head over all keys up to the last query's. Online softmax in base 2; scores
 // and output in registers. grid: (query heads, tiles), the last tiles first, since they see the most keys.
-template <int D, int kRowTiles, int kTileKeys>
+template <int D>
 __global__ void __launch_bounds__(kThreads, 2)
     prefill_attention_kernel(const __grid_constant__ PrefillAttentionParams p) {
   extern __shared__ __align__(256) uint8_t memory[];  // the longest row
-  using Memory = Shared<D, kRowTiles, kTileKeys>;
-  constexpr int kTileRows = Memory::kTileRows;
-  Memory& shared = *reinterpret_cast<Memory*>(memory);
+  Shared<D>& shared = *reinterpret_cast<Shared<D>*>(memory);
   const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
   const int q_head = int(blockIdx.x), kv_head = q_head / (p.n_q_heads / p.n_kv_heads);
   const int tile_row = (int(gridDim.y) - 1 - int(blockIdx.y)) * kTileRows;
-  const int first_row = tile_row + warp * kRowTiles * 16;  // of this warp
+  const int first_row = tile_row + warp * kWarpRows;  // of this warp
   const int n_keys = p.first_position + min(tile_row + kTileRows, p.n);
   const int n_tiles = (n_keys + kTileKeys - 1) / kTileKeys;
   const auto fetch = [&](int tile) {
     if (tile < n_tiles) {
       const int first = tile * kTileKeys, n_valid = min(kTileKeys, n_keys - first);
-      fetch_tile<D, kTileKeys>(p.k, p.pages, first, n_valid, p.n_kv_heads, kv_head, shared.k[tile % 2]);
-      fetch_tile<D, kTileKeys>(p.v, p.pages, first, n_valid, p.n_kv_heads, kv_head, shared.v[tile % 2]);
+      fetch_tile<D>(p.k, p.pages, first, n_valid, p.n_kv_heads, kv_head, shared.k[tile % 2]);
+      fetch_tile<D>(p.v, p.pages, first, n_valid, p.n_kv_heads, kv_head, shared.v[tile % 2]);
     }
     commit_copies();
   };
-  fetch_queries<D, kTileRows>(p, tile_row, q_head, shared.q);
+  fetch_queries<D>(p, tile_row, q_head, shared.q);
   fetch(0);
 
   float o[kRowTiles][D / 2] = {};
   RowState rows[kRowTiles];
   const float scale = score_scale(D);
-  const unsigned q = lane_address<D>(shared.q, warp * kRowTiles * 16 + lane % 16, lane / 16);
+  const unsigned q = lane_address<D>(shared.q, warp * kWarpRows + lane % 16, lane / 16);
   for (int tile = 0; tile < n_tiles; ++tile) {
     wait_copies<0>();
     __syncthreads();  // the tile has arrived for all, and nobody reads the one before any more
     fetch(tile + 1);
     float s[kRowTiles][kTileKeys / 2] = {};
-    multiply_keys<D, kRowTiles, kTileKeys>(
+    multiply_keys<D>(
         s, q, lane_address<D>(shared.k[tile % 2], lane % 8 + lane / 16 * 8, lane / 8 % 2));
     const int first_key = tile * kTileKeys;
 #pragma unroll
@@ -154,7 +152,7 @@ __global__ void __launch_bounds__(kThreads, 2)
       if (first_key + kTileKeys > position) mask_scores(s[i], first_key, position + lane / 4);
       shrink(o[i], weigh(s[i], rows[i], scale));
     }
-    multiply_values<D, kRowTiles, kTileKeys>(
+    multiply_values<D>(
         o, s, lane_address<D>(shared.v[tile % 2], lane % 16, lane / 16));
   }
   wait_copies<0>();
@@ -162,31 +160,34 @@ __global__ void __launch_bounds__(kThreads, 2)
   for (int i = 0; i < kRowTiles; ++i) store_rows(p, o[i], rows[i], first_row + i * 16, q_head);
 }
 
-template <int D, int kRowTiles, int kTileKeys>
+template <int D>
 cudaError_t launch_of(const PrefillAttentionParams& p, cudaStream_t stream) {
-  using Memory = Shared<D, kRowTiles, kTileKeys>;
-  const auto kernel = prefill_attention_kernel<D, kRowTiles, kTileKeys>;
+  const size_t shared = sizeof(Shared<D>);
   const cudaError_t error = cudaFuncSetAttribute(
-      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(sizeof(Memory)));
+      prefill_attention_kernel<D>, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared));
   if (error != cudaSuccess) return error;
-  constexpr int kTileRows = Memory::kTileRows;
   const dim3 grid(unsigned(p.n_q_heads), unsigned((p.n + kTileRows - 1) / kTileRows));
-  return launch(kernel, {grid, kThreads, sizeof(Memory)}, stream, p);
+  return launch(prefill_attention_kernel<D>, {grid, kThreads, shared}, stream, p);
 }
 
 }  // namespace
 
-cudaError_t launch_prefill_attention_portable(const PrefillAttentionParams& p, int variant,
-                                              cudaStream_t stream) {
-  if (variant == 0) return p.head_dim == 64 ? launch_of<64, 1, 64>(p, stream) : launch_of<128, 1, 64>(p, stream);
-  if (variant == 1) return p.head_dim == 64 ? launch_of<64, 2, 64>(p, stream) : launch_of<128, 2, 64>(p, stream);
-  return p.head_dim == 64 ? launch_of<64, 2, 32>(p, stream) : launch_of<128, 2, 32>(p, stream);
+PrefillKernel choose_prefill_kernel() {
+  int device = 0, major = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+  return major == 9 ? PrefillKernel::kHopper : PrefillKernel::kAnyGpu;
+}
+
+cudaError_t launch_any_prefill_attention(const PrefillAttentionParams& p, cudaStream_t stream) {
+  return p.head_dim == 64 ? launch_of<64>(p, stream) : launch_of<128>(p, stream);
+}
+
+cudaError_t launch_prefill_attention(const PrefillAttentionParams& p, PrefillKernel kernel,
+                                     cudaStream_t stream) {
+  if (p.head_dim != 64 && p.head_dim != 128) return cudaErrorInvalidValue;
+  return kernel == PrefillKernel::kHopper ? launch_hopper_prefill_attention(p, stream)
+                                          : launch_any_prefill_attention(p, stream);
 }
 
 }  // namespace scholia::cuda
-namespace scholia::cuda {
-cudaError_t launch_prefill_attention(const PrefillAttentionParams& p, cudaStream_t stream) {
-  static const int at = std::getenv("LAB") ? std::atoi(std::getenv("LAB")) : 3;
-  return kPrefillVariants[at].launch(p, kPrefillVariants[at].variant, stream);
-}
-}

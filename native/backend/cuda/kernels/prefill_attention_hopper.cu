@@ -16,14 +16,15 @@ constexpr int kGroupThreads = 128;
 constexpr int kThreads = 3 * kGroupThreads;
 constexpr int kGroupRows = 64, kTileRows = 2 * kGroupRows;
 constexpr int kTileKeys = 128, kTilePages = kTileKeys / kPageTokens;
+constexpr int kStages = 2;
 constexpr int kPanel = 64;  // columns of a row of 128 bytes
 
 // Rows of 128 bytes with chunks exchanged, as hopper.cuh has them. Keys in panels of 64 columns of the
 // whole tile, since they are read along a row; values page by page, since they are read down a column,
 // 16 of them at a time.
-template <int D, int kStageCount>
+template <int D>
 struct Shared {
-  static constexpr int kStages = kStageCount, kPanels = D / kPanel;
+  static constexpr int kPanels = D / kPanel;
   __half q[2][kPanels][kGroupRows][kPanel];
   __half k[kStages][kPanels][kTileKeys][kPanel];
   __half v[kStages][kTilePages][kPanels][kPageTokens][kPanel];
@@ -40,7 +41,7 @@ struct HopperParams {
   CUtensorMap k, v;  // [panels][rows of all pages][64]
 };
 
-template <int kStages>
+// Where a tile lies, and the parity of its turn there.
 struct Place {
   int stage;
   unsigned parity;
@@ -69,9 +70,8 @@ __device__ void copy_last_values(const PrefillAttentionParams& p, const __half* 
 }
 
 // One warp for all tiles. Lane i knows page i of the tile.
-template <int D, int kStages>
-__device__ void bring_by_engine(const HopperParams& h, Shared<D, kStages>& shared, int kv_head,
-                                int n_tiles) {
+template <int D>
+__device__ void bring_tiles(const HopperParams& h, Shared<D>& shared, int kv_head, int n_tiles) {
   constexpr int kPanels = D / kPanel;
   constexpr unsigned kPageBytes = kPageTokens * D * sizeof(__half);
   const PrefillAttentionParams& p = h.p;
@@ -83,7 +83,7 @@ __device__ void bring_by_engine(const HopperParams& h, Shared<D, kStages>& share
   };
   int next_row = row_of_page(0);
   for (int tile = 0; tile < n_tiles; ++tile) {
-    const Place<kStages> at(tile);
+    const Place at(tile);
     const int row = next_row;
     if (tile + 1 < n_tiles) next_row = row_of_page(tile + 1);
 
@@ -111,46 +111,6 @@ __device__ void bring_by_engine(const HopperParams& h, Shared<D, kStages>& share
       copy_box(shared.v[at.stage][lane][0][0], &h.v, 0, row, 0, &shared.v_full[at.stage]);
     }
   }
-}
-
-template <int D, int kStages>
-__device__ void bring_by_threads(const PrefillAttentionParams& p, Shared<D, kStages>& shared,
-                                 int kv_head, int n_tiles) {
-  constexpr int kChunks = D / 8;
-  const int n_known = p.first_position + p.n;
-  const auto copy = [&](const __half* layer, int tile, auto place) {
-#pragma unroll 4
-    for (int i = 0; i < kTileKeys * kChunks / kGroupThreads; ++i) {
-      const int at = i * kGroupThreads + int(threadIdx.x), row = at / kChunks, chunk = at % kChunks;
-      const int token = tile * kTileKeys + row;
-      const bool wanted = token < n_known;
-      const size_t page = p.pages[wanted ? token / kPageTokens : 0];
-      const __half* from =
-          layer + ((page * p.n_kv_heads + kv_head) * kPageTokens + row % kPageTokens) * D + chunk * 8;
-      copy_16_async(shared_address(place(row, chunk / 8) + ((chunk % 8) ^ (row % 8)) * 8), from, wanted);
-    }
-    commit_copies();
-  };
-  for (int tile = 0; tile < n_tiles; ++tile) {
-    const Place<kStages> at(tile), before(tile - 1);
-    wait_barrier(&shared.k_free[at.stage], at.parity ^ 1);
-    copy(p.k, tile, [&](int row, int panel) { return shared.k[at.stage][panel][row]; });
-    if (tile > 0) {
-      wait_copies<1>();
-      publish_to_async();
-      arrive(&shared.v_full[before.stage]);
-    }
-    wait_barrier(&shared.v_free[at.stage], at.parity ^ 1);
-    copy(p.v, tile, [&](int row, int panel) {
-      return shared.v[at.stage][row / kPageTokens][panel][row % kPageTokens];
-    });
-    wait_copies<1>();
-    publish_to_async();
-    arrive(&shared.k_full[at.stage]);
-  }
-  wait_copies<0>();
-  publish_to_async();
-  arrive(&shared.v_full[(n_tiles - 1) % kStages]);
 }
 
 // --- multiplying ----------------------------------------------------------------------------
@@ -183,8 +143,8 @@ __device__ __forceinline__ void multiply_keys(float (&s)[kTileKeys / 2], uint64_
 #pragma unroll
   for (int step = 0; step < D / 16; ++step) {
     const unsigned panel = unsigned(step) / 4, in_panel = unsigned(step) % 4 * 32;
-    multiply_64x128x16(s, moved(q, panel * kGroupRows * kRowBytes + in_panel),
-                       moved(k, panel * kTileKeys * kRowBytes + in_panel), step > 0);
+    multiply_columns(s, moved(q, panel * kGroupRows * kRowBytes + in_panel),
+                     moved(k, panel * kTileKeys * kRowBytes + in_panel), step > 0);
   }
   commit_products();
 }
@@ -202,8 +162,8 @@ __device__ __forceinline__ void multiply_values(float (&o)[D / 2],
 }
 
 // 64 query rows over all tiles; `group`: 0 or 1.
-template <int D, int kStages, bool kTurns>
-__device__ void attend_rows(const PrefillAttentionParams& p, Shared<D, kStages>& shared, int group,
+template <int D>
+__device__ void attend_rows(const PrefillAttentionParams& p, Shared<D>& shared, int group,
                             int q_head, int tile_row, int n_tiles) {
   constexpr unsigned kEightRows = 8 * kPanel * sizeof(__half);
   const int thread = int(threadIdx.x) % kGroupThreads, lane = thread % 32;
@@ -246,19 +206,20 @@ __device__ void attend_rows(const PrefillAttentionParams& p, Shared<D, kStages>&
   mask(0);
   weigh(s, rows, scale);
   pack();
-  if (kTurns && group == 1) arrive_threads(kTurnBarrier, 2 * kGroupThreads);
+  if (group == 1) arrive_threads(kTurnBarrier, 2 * kGroupThreads);
 
   for (int tile = 1; tile < n_tiles; ++tile) {
-    const Place<kStages> at(tile), before(tile - 1);
+    const Place at(tile), before(tile - 1);
     wait_barrier(&shared.k_full[at.stage], at.parity);
-    if (kTurns) sync_threads(kTurnBarrier + group, 2 * kGroupThreads);
+    sync_threads(kTurnBarrier + group, 2 * kGroupThreads);
     hold(s);
     hold(o);
     begin_products();
     multiply_keys<D>(s, q, matrix_k(at.stage));
     wait_barrier(&shared.v_full[before.stage], before.parity);
+    begin_products();
     multiply_values<D>(o, weights, matrix_v(before.stage));
-    if (kTurns) arrive_threads(kTurnBarrier + 1 - group, 2 * kGroupThreads);
+    arrive_threads(kTurnBarrier + 1 - group, 2 * kGroupThreads);
     wait_products<1>();
     hold(s);
     release(&shared.k_free[at.stage]);
@@ -267,10 +228,11 @@ __device__ void attend_rows(const PrefillAttentionParams& p, Shared<D, kStages>&
     wait_products<0>();
     hold(o);
     release(&shared.v_free[before.stage]);
-    shrink(o, factor);
+    // Far into a text maxima hardly change.
+    if (__any_sync(~0U, factor.x != 1 || factor.y != 1)) shrink(o, factor);
     pack();
   }
-  const Place<kStages> last(n_tiles - 1);
+  const Place last(n_tiles - 1);
   wait_barrier(&shared.v_full[last.stage], last.parity);
   hold(o);
   begin_products();
@@ -282,28 +244,38 @@ __device__ void attend_rows(const PrefillAttentionParams& p, Shared<D, kStages>&
 
 // --- the kernel -----------------------------------------------------------------------------
 
-// A tile of 128 queries of one head over all keys up to the last query's. grid: (query heads, tiles),
-// the last tiles first, since they see the most keys; heads that share keys are neighbours.
-template <int D, int kStages, bool kTurns, bool kEngine>
+// Tiles of one KV head after another, so that all CTAs read the same keys and values at about the same
+// time, from the L2 cache; the last tiles first, since they see the most keys.
+struct Work {
+  int q_head, kv_head, tile_row;
+  __device__ explicit Work(const PrefillAttentionParams& p) {
+    const int group = p.n_q_heads / p.n_kv_heads, n_tiles = (p.n + kTileRows - 1) / kTileRows;
+    const int in_head = int(blockIdx.x) % (group * n_tiles);
+    kv_head = int(blockIdx.x) / (group * n_tiles);
+    q_head = kv_head * group + in_head % group;
+    tile_row = (n_tiles - 1 - in_head / group) * kTileRows;
+  }
+};
+
+// A tile of 128 queries of one head over all keys up to the last query's. grid: tiles times heads.
+template <int D>
 __global__ void __launch_bounds__(kThreads, 1)
     prefill_attention_hopper_kernel(const __grid_constant__ HopperParams h) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   extern __shared__ uint8_t memory[];
-  using Memory = Shared<D, kStages>;
-  Memory& shared = *reinterpret_cast<Memory*>(
+  Shared<D>& shared = *reinterpret_cast<Shared<D>*>(
       memory + (kAlignment - shared_address(memory) % kAlignment) % kAlignment);
   const PrefillAttentionParams& p = h.p;
   const int warp_group = int(threadIdx.x) / kGroupThreads;
-  const int q_head = int(blockIdx.x);
-  const int tile_row = (int(gridDim.y) - 1 - int(blockIdx.y)) * kTileRows;
-  const int n_keys = p.first_position + min(tile_row + kTileRows, p.n);
+  const Work work(p);
+  const int n_keys = p.first_position + min(work.tile_row + kTileRows, p.n);
   const int n_tiles = (n_keys + kTileKeys - 1) / kTileKeys;
 
   if (threadIdx.x == 0) {
     constexpr int kWarps = 2 * kGroupThreads / 32;
     for (int stage = 0; stage < kStages; ++stage) {
-      init_barrier(&shared.k_full[stage], kEngine ? 1 : kGroupThreads);
-      init_barrier(&shared.v_full[stage], kEngine ? 1 : kGroupThreads);
+      init_barrier(&shared.k_full[stage], 1);
+      init_barrier(&shared.v_full[stage], 1);
       init_barrier(&shared.k_free[stage], kWarps);
       init_barrier(&shared.v_free[stage], kWarps);
     }
@@ -314,15 +286,10 @@ __global__ void __launch_bounds__(kThreads, 1)
   __syncthreads();
   if (warp_group == 0) {
     give_registers<40>();
-    const int kv_head = q_head / (p.n_q_heads / p.n_kv_heads);
-    if (!kEngine) {
-      bring_by_threads(p, shared, kv_head, n_tiles);
-    } else if (threadIdx.x < 32) {
-      bring_by_engine(h, shared, kv_head, n_tiles);
-    }
+    if (threadIdx.x < 32) bring_tiles<D>(h, shared, work.kv_head, n_tiles);
   } else {
     take_registers<232>();
-    attend_rows<D, kStages, kTurns>(p, shared, warp_group - 1, q_head, tile_row, n_tiles);
+    attend_rows<D>(p, shared, warp_group - 1, work.q_head, work.tile_row, n_tiles);
   }
 #else
   __trap();
@@ -359,34 +326,25 @@ bool make_map(CUtensorMap* map, const __half* layer, uint64_t n_rows, int head_d
                 CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
 
-template <int D, int kStages, bool kTurns, bool kEngine>
+template <int D>
 cudaError_t launch_of(const PrefillAttentionParams& p, cudaStream_t stream) {
   HopperParams h{p, {}, {}};
   const uint64_t n_rows = uint64_t(p.n_pages) * p.n_kv_heads * kPageTokens;
   if (!make_map(&h.k, p.k, n_rows, D, 1) || !make_map(&h.v, p.v, n_rows, D, D / kPanel)) {
     return cudaErrorNotSupported;
   }
-  const auto kernel = prefill_attention_hopper_kernel<D, kStages, kTurns, kEngine>;
-  const size_t shared = sizeof(Shared<D, kStages>) + kAlignment;
-  const cudaError_t error =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared));
+  const size_t shared = sizeof(Shared<D>) + kAlignment;
+  const cudaError_t error = cudaFuncSetAttribute(
+      prefill_attention_hopper_kernel<D>, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared));
   if (error != cudaSuccess) return error;
-  const dim3 grid(unsigned(p.n_q_heads), unsigned((p.n + kTileRows - 1) / kTileRows));
-  return launch(kernel, {grid, kThreads, shared}, stream, h);
+  const int grid = p.n_q_heads * ((p.n + kTileRows - 1) / kTileRows);
+  return launch(prefill_attention_hopper_kernel<D>, {unsigned(grid), kThreads, shared}, stream, h);
 }
 
 }  // namespace
 
-cudaError_t launch_prefill_attention_hopper(const PrefillAttentionParams& p, int variant,
-                                            cudaStream_t stream) {
-  const bool narrow = p.head_dim == 64;
-  switch (variant) {
-    case 0: return narrow ? launch_of<64, 2, true, true>(p, stream) : launch_of<128, 2, true, true>(p, stream);
-    case 1: return narrow ? launch_of<64, 2, false, true>(p, stream) : launch_of<128, 2, false, true>(p, stream);
-    case 2: return narrow ? launch_of<64, 3, true, true>(p, stream) : launch_of<128, 3, true, true>(p, stream);
-    case 3: return narrow ? launch_of<64, 2, true, false>(p, stream) : launch_of<128, 2, true, false>(p, stream);
-    default: return narrow ? launch_of<64, 3, true, false>(p, stream) : launch_of<128, 3, true, false>(p, stream);
-  }
+cudaError_t launch_hopper_prefill_attention(const PrefillAttentionParams& p, cudaStream_t stream) {
+  return p.head_dim == 64 ? launch_of<64>(p, stream) : launch_of<128>(p, stream);
 }
 
 }  // namespace scholia::cuda

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "backend/cuda/kernels/mma.cuh"
-#include "backend/cuda/kernels/prefill.cuh"
+#include "backend/cuda/kernels/prefill_attention.cuh"
 
 namespace scholia::cuda {
 
