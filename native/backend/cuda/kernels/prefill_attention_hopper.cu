@@ -32,9 +32,8 @@ struct Shared {
 };
 constexpr size_t kAlignment = 1024;
 
-// Barriers by number.
-constexpr int kTurnBarrier = 1;   // and 2: of the first and the second group of rows
-constexpr int kQueryBarrier = 3;  // and 4
+// Barriers by number, each for the first group of rows; the second's is the next.
+enum { kTurnBarrier = 1, kQueryBarrier = 3 };
 
 struct HopperParams {
   PrefillAttentionParams p;
@@ -50,10 +49,6 @@ struct Place {
 
 // --- bringing tiles -------------------------------------------------------------------------
 
-__device__ __forceinline__ void store_chunk(__half* row, int r, int chunk, uint4 value) {
-  *reinterpret_cast<uint4*>(row + (chunk ^ (r % 8)) * 8) = value;
-}
-
 // The values of a page that ends beyond the last token, by one warp; zeros from there on, since a
 // weight of 0 does not undo what is not a number.
 template <int D>
@@ -65,7 +60,8 @@ __device__ void copy_last_values(const PrefillAttentionParams& p, const __half* 
     const int row = i / kChunks, chunk = i % kChunks;
     uint4 value = {0, 0, 0, 0};
     if (row < n_valid) value = *reinterpret_cast<const uint4*>(page + row * D + chunk * 8);
-    store_chunk(to[chunk / 8][row], row, chunk % 8, value);
+    auto* chunks = reinterpret_cast<uint4*>(to[chunk / 8][row]);
+    chunks[(chunk % 8) ^ (row % 8)] = value;
   }
 }
 
