@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -27,6 +28,13 @@ struct PrefillChunk {
   std::function<void(int layer, const float* q)> on_queries;
 };
 
+// How the next token is drawn from a step's logits: by libllama's chain (engine/answer/sampler.h). The
+// random number, in [0, 1), comes from the host, so that a seed gives the same answer everywhere.
+struct TokenDraw {
+  SamplingOptions options;
+  double random = 0;
+};
+
 struct DecodeStep {
   Token token = 0;                 // at position view.n_tokens
   KvView view;
@@ -37,6 +45,14 @@ struct DecodeStep {
   StepTrace* trace = nullptr;      // blocks per head always; masses when trace_mass
   bool trace_mass = false;
   bool trace_kept = false;         // the mass kept too
+  const TokenDraw* draw = nullptr; // how to draw the next token, where the device can; null: logits
+};
+
+// What a step yields: logits [n_vocab], valid until the next call, or where the device has drawn the
+// next token that alone, so that logits need not travel.
+struct Decoded {
+  std::span<const float> logits;
+  std::optional<Token> next;
 };
 
 class Backend {
@@ -62,8 +78,8 @@ class Backend {
   // nothing of the chunk counts. Logits: [rows][n_vocab], valid until the next call.
   virtual Result<std::span<const float>> prefill(const PrefillChunk& chunk, KvPages& pages,
                                                  const CancelFlag* cancel) = 0;
-  // One token: appends its K and V, attends by the plan, returns logits [n_vocab].
-  virtual Result<std::span<const float>> decode(const DecodeStep& step, KvPages& pages) = 0;
+  // One token: appends its K and V, attends by the plan.
+  virtual Result<Decoded> decode(const DecodeStep& step, KvPages& pages) = 0;
   // The same with a look at the clock between the stages: their times, and the bytes of weights that
   // each reads. No logits.
   virtual Result<std::vector<StageTime>> time_decode(const DecodeStep& step, KvPages& pages) = 0;

@@ -146,8 +146,10 @@ class Pipeline final : public Engine {
   void describe_step(const DecodePlan& plan, StepTrace& trace) const;
   uint64_t digest_bytes(const HeadPlan& head, int n_tokens) const;
   // Lets `compute` run one decode step, then appends its token.
+  Result<StepTrace> decode_token(SequenceId sequence, Token token, const DecodeOptions& options,
+                                 const TokenDraw* draw);
   Result<StepTrace> step(SequenceId sequence, Token token, const DecodeOptions& options,
-                         const std::function<Status(const DecodeStep&)>& compute);
+                         const std::function<Status(DecodeStep&)>& compute);
   Result<std::vector<StageTime>> time_step(SequenceId sequence, const DecodeOptions& options);
   // Prefills tokens on a fresh sequence, keeping the queries of some positions (ascending), and
   // measures on what was read.
@@ -168,7 +170,8 @@ class Pipeline final : public Engine {
   std::string device_reason_;     // why not a faster device, for the user; empty: nothing to say
   std::unique_ptr<KvCache> kv_;
   std::unique_ptr<DigestLayout> digest_layout_;
-  std::vector<float> logits_;  // [n_vocab]
+  std::vector<float> logits_;  // [n_vocab]; empty where the device drew the next token itself
+  std::optional<Token> next_;  // that token
   MemoryCallback on_memory_;
   Clock::time_point memory_told_;
 };
@@ -316,6 +319,7 @@ Result<int> Pipeline::prefill_chunk(SequenceId sequence, std::span<const Token> 
   auto logits = backend_->prefill(chunk, kv_->pages(), cancel);
   if (!logits.ok()) return logits.error();
   logits_.assign(logits.value().begin(), logits.value().end());
+  next_.reset();
   kv_->append(sequence, chunk.tokens);
   tell_memory();
   return n;
@@ -392,16 +396,24 @@ void Pipeline::describe_step(const DecodePlan& plan, StepTrace& trace) const {
 }
 
 Result<StepTrace> Pipeline::decode(SequenceId sequence, Token token, const DecodeOptions& options) {
-  return step(sequence, token, options, [this](const DecodeStep& step) -> Status {
-    auto logits = backend_->decode(step, kv_->pages());
-    if (!logits.ok()) return logits.error();
-    logits_.assign(logits.value().begin(), logits.value().end());
+  return decode_token(sequence, token, options, nullptr);
+}
+
+// draw: see DecodeStep.
+Result<StepTrace> Pipeline::decode_token(SequenceId sequence, Token token,
+                                         const DecodeOptions& options, const TokenDraw* draw) {
+  return step(sequence, token, options, [&](DecodeStep& step) -> Status {
+    step.draw = draw;
+    auto decoded = backend_->decode(step, kv_->pages());
+    if (!decoded.ok()) return decoded.error();
+    logits_.assign(decoded.value().logits.begin(), decoded.value().logits.end());
+    next_ = decoded.value().next;
     return {};
   });
 }
 
 Result<StepTrace> Pipeline::step(SequenceId sequence, Token token, const DecodeOptions& options,
-                                 const std::function<Status(const DecodeStep&)>& compute) {
+                                 const std::function<Status(DecodeStep&)>& compute) {
   if (Status status = check_prompt(sequence, {&token, 1}); !status.ok()) return status.error();
   if (options.budget_tokens <= 0) {
     return Error{ErrorCode::kInvalidArgument, "The budget must be a positive number of tokens."};
@@ -473,7 +485,7 @@ Result<std::vector<StageTime>> Pipeline::time_step(SequenceId sequence,
   }
   std::vector<StageTime> stages;
   const Token token = kv_->tokens(sequence).back();
-  auto trace = step(sequence, token, options, [&](const DecodeStep& step) -> Status {
+  auto trace = step(sequence, token, options, [&](DecodeStep& step) -> Status {
     auto times = backend_->time_decode(step, kv_->pages());
     if (!times.ok()) return times.error();
     stages = std::move(times.value());
@@ -498,10 +510,12 @@ Result<GenerateReport> Pipeline::generate(SequenceId sequence, const GenerateOpt
                                           const TokenCallback& on_token,
                                           const CancelFlag* cancel) {
   if (!kv_->contains(sequence)) return no_sequence(sequence);
-  if (logits_.empty()) {
+  if (logits_.empty() && !next_) {
     return Error{ErrorCode::kInvalidArgument, "Prefill a prompt before generating from it."};
   }
   Sampler sampler(options.sampling);
+  DrawNumbers numbers(options.sampling.seed);
+  numbers.next();  // the first token is the sampler's
   TextStream text;
   GenerateReport report;
   std::optional<StepTrace> trace;
@@ -511,7 +525,8 @@ Result<GenerateReport> Pipeline::generate(SequenceId sequence, const GenerateOpt
       report.stop = StopReason::kCancelled;
       break;
     }
-    const Token token = sampler.sample(logits_);
+    const TokenDraw draw{options.sampling, numbers.next()};
+    const Token token = next_ ? *next_ : sampler.sample(logits_);
     if (vocabulary_->is_end_of_turn(token)) {
       report.stop = StopReason::kEndOfTurn;
       break;
@@ -529,7 +544,7 @@ Result<GenerateReport> Pipeline::generate(SequenceId sequence, const GenerateOpt
     DecodeOptions step_options = options.decode;
     step_options.trace_kept =
         options.kept_every_steps > 0 && report.n_steps % options.kept_every_steps == 0;
-    auto step = decode(sequence, token, step_options);
+    auto step = decode_token(sequence, token, step_options, &draw);
     if (!step.ok()) return step.error();
     report.seconds += seconds_since(start);
     report.n_steps += 1;

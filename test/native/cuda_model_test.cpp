@@ -75,7 +75,7 @@ class Sequence {
     EXPECT_TRUE(got.ok()) << (got.ok() ? "" : got.error().message);
     if (!got.ok()) return {};
     n_tokens_ += 1;
-    return {got.value().begin(), got.value().end()};
+    return {got.value().logits.begin(), got.value().logits.end()};
   }
 
  private:

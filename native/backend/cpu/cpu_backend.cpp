@@ -128,15 +128,16 @@ class CpuBackend final : public Backend {
     return run(prefill_, cancel);
   }
 
-  Result<std::span<const float>> decode(const DecodeStep& step, KvPages& pages) override {
+  Result<Decoded> decode(const DecodeStep& step, KvPages& pages) override {
     if (decode_.n_tokens == 0) {
       if (Status status = build_decode(decode_); !status.ok()) return status.error();
     }
     set_inputs(decode_, {&step.token, 1}, step.view.n_tokens);
     attention_.begin_decode(step, pages);
     auto logits = run(decode_, nullptr);
-    if (logits.ok()) attention_.finish_decode(step);
-    return logits;
+    if (!logits.ok()) return logits.error();
+    attention_.finish_decode(step);
+    return Decoded{.logits = logits.value(), .next = {}};
   }
 
   // A graph of its own, so that the one that answers has no marks in it.

@@ -37,7 +37,7 @@ class Cuda final : public CudaBackend {
                                          const CancelFlag* cancel) override {
     return prefill_.prefill(chunk, pages, cancel);
   }
-  Result<std::span<const float>> decode(const DecodeStep& step, KvPages& pages) override {
+  Result<Decoded> decode(const DecodeStep& step, KvPages& pages) override {
     return decode_.decode(step, pages);
   }
   Result<std::vector<StageTime>> time_decode(const DecodeStep& step, KvPages& pages) override {

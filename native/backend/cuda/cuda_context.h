@@ -58,6 +58,7 @@ class CudaContext {
   // Logits of one row: computed, then fetched; host_logits() has them after finish().
   cudaError_t enqueue_logits(const float* hidden) const;
   cudaError_t fetch_logits() const;
+  const float* logits() const { return logits_.as<float>(); }  // on the device
   std::span<const float> host_logits() const {
     return {host_logits_.as<float>(), size_t(hp_.n_vocab)};
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "backend/cuda/kernels/sampling.cuh"
 #include "backend/cuda/kernels/weights.cuh"
 
 namespace scholia::cuda {
@@ -14,8 +15,9 @@ static_assert(sizeof(HeadStep) == sizeof(HeadPlan), "plans are uploaded as they 
 struct StepHeader {
   int token;
   int n_tokens;  // the new one included
-  int padding[2];
+  SamplingStep sampling;
 };
+static_assert(sizeof(StepHeader) % alignof(HeadStep) == 0);
 
 }  // namespace
 
@@ -48,10 +50,13 @@ Status CudaDecode::reserve() {
            {&angles_, size_t(hp.rope.n_dims) * 4},
            {&part_states_, size_t(attention_[1].parts) * (n_q + 2 * hp.n_q_heads) * 4},
            {&parts_done_, size_t(hp.n_kv_heads) * sizeof(int)},
-           {&step_, step_bytes}}) {
+           {&step_, step_bytes},
+           {&next_, sizeof(Token)}}) {
     if (Status status = buffer->allocate(n_bytes, what); !status.ok()) return status;
   }
-  if (Status status = host_step_.allocate(step_bytes, what); !status.ok()) return status;
+  Status status = host_step_.allocate(step_bytes, what);
+  if (status.ok()) status = host_next_.allocate(sizeof(Token), what);
+  if (!status.ok()) return status;
   return check(cudaMemsetAsync(parts_done_.as<void>(), 0, parts_done_.bytes(), context_.stream()),
                what);
 }
@@ -59,18 +64,15 @@ Status CudaDecode::reserve() {
 uint64_t CudaDecode::workspace_bytes() const {
   uint64_t n = trace_.workspace_bytes();
   for (const DeviceBuffer* buffer : {&hidden_, &qkv_, &attended_, &gated_, &angles_, &part_states_,
-                                     &parts_done_, &step_}) {
+                                     &parts_done_, &step_, &next_}) {
     n += buffer->bytes();
   }
   return n;
 }
 
 void CudaDecode::forget_graphs() {
-  for (auto& by_reading : graphs_) {
-    for (auto& pair : by_reading) {
-      for (Graph& graph : pair) graph.reset();
-    }
-  }
+  Graph* graphs = &graphs_[0][0][0][0];
+  for (size_t i = 0; i < sizeof graphs_ / sizeof(Graph); ++i) graphs[i].reset();
 }
 
 // Graphs hold the digests' address.
@@ -84,7 +86,11 @@ Status CudaDecode::set_digest_layout(const DigestLayout& layout) {
 Status CudaDecode::upload_step(const DecodeStep& step) {
   const auto& heads = step.plan->heads;
   auto* to = host_step_.as<uint8_t>();
-  const StepHeader header{step.token, step.plan->n_tokens, {}};
+  StepHeader header{step.token, step.plan->n_tokens, {}};
+  if (step.draw != nullptr) {
+    const SamplingOptions& o = step.draw->options;
+    header.sampling = {step.draw->random, o.temperature, o.top_k, o.top_p, o.min_p};
+  }
   std::memcpy(to, &header, sizeof header);
   std::memcpy(to + sizeof header, heads.data(), heads.size() * sizeof(HeadPlan));
   auto* lengths = reinterpret_cast<int*>(to + sizeof header + heads.size() * sizeof(HeadPlan));
@@ -227,6 +233,11 @@ cudaError_t CudaDecode::enqueue_step(unsigned stages, const StepWatch& watch, Kv
   if (error == cudaSuccess && watch.clock != nullptr) {
     error = watch.clock->mark(DecodeStage::kLogits, 0, context_.stream());
   }
+  if (error == cudaSuccess && watch.draws) {
+    error = launch_sample({context_.logits(), context_.hp().n_vocab, &header->sampling,
+                           next_.as<Token>()},
+                          context_.tuning().early, context_.stream());
+  }
   return error;
 }
 
@@ -268,11 +279,12 @@ Status CudaDecode::upload(const DecodeStep& step, KvPages& pages) {
   return status;
 }
 
-Result<std::span<const float>> CudaDecode::decode(const DecodeStep& step, KvPages& pages) {
+Result<Decoded> CudaDecode::decode(const DecodeStep& step, KvPages& pages) {
   choose_pool(pages);
   const bool reads_all = step.plan->reads_all;
   const bool measures_kept = step.trace_kept && !reads_all;
   StepWatch watch;
+  watch.draws = step.draw != nullptr;
   if (step.trace_mass || measures_kept) {
     auto reserved = trace_.reserve(step.trace_mass);
     if (!reserved.ok()) return reserved.error();
@@ -282,14 +294,14 @@ Result<std::span<const float>> CudaDecode::decode(const DecodeStep& step, KvPage
   const char* what = "a decode step";
   Status status = upload(step, pages);
   if (!status.ok()) return status.error();
-  Graph& graph = graphs_[reads_all][step.trace_mass][measures_kept];
+  Graph& graph = graphs_[reads_all][step.trace_mass][measures_kept][watch.draws];
   if (!graph) {
     auto captured = capture(kAllStages, watch, pages);
     if (!captured.ok()) return captured.error();
     graph = std::move(captured.value());
   }
   status = check(cudaGraphLaunch(graph.get(), context_.stream()), what);
-  if (status.ok()) status = check(context_.fetch_logits(), what);
+  if (status.ok()) status = check(watch.draws ? fetch_next() : context_.fetch_logits(), what);
   if (status.ok() && step.trace_mass) {
     status = trace_.read_masses(watch.trace, device_list_pages(), step);
   }
@@ -297,7 +309,13 @@ Result<std::span<const float>> CudaDecode::decode(const DecodeStep& step, KvPage
   if (status.ok()) status = context_.finish(what);
   if (!status.ok()) return status.error();
   if (step.trace_kept && reads_all) step.trace->mass_kept.assign(step.plan->heads.size(), 1);
-  return context_.host_logits();
+  if (watch.draws) return Decoded{.logits = {}, .next = *host_next_.as<Token>()};
+  return Decoded{.logits = context_.host_logits(), .next = {}};
+}
+
+cudaError_t CudaDecode::fetch_next() const {
+  return cudaMemcpyAsync(host_next_.as<void>(), next_.as<void>(), sizeof(Token),
+                         cudaMemcpyDeviceToHost, context_.stream());
 }
 
 Result<std::vector<StageTime>> CudaDecode::time_decode(const DecodeStep& step, KvPages& pages) {

@@ -15,6 +15,7 @@ struct StepWatch {
   AttentionTrace trace;
   float* dense_lse = nullptr;  // [heads][G]: of attention to everything, computed as well
   CudaClock* clock = nullptr;  // looked at between the stages
+  bool draws = false;          // the next token, after the logits
 };
 
 class CudaDecode {
@@ -27,7 +28,7 @@ class CudaDecode {
   Status reserve();
 
   Status set_digest_layout(const DigestLayout& layout);
-  Result<std::span<const float>> decode(const DecodeStep& step, KvPages& pages);
+  Result<Decoded> decode(const DecodeStep& step, KvPages& pages);
   // The same without logits, with a look at the clock between the stages, which costs about a
   // microsecond each.
   Result<std::vector<StageTime>> time_decode(const DecodeStep& step, KvPages& pages);
@@ -43,6 +44,7 @@ class CudaDecode {
   // All that a step's graph reads.
   Status upload(const DecodeStep& step, KvPages& pages);
   Status upload_step(const DecodeStep& step);
+  cudaError_t fetch_next() const;
   const HeadStep* device_heads() const;
   const int* device_list_pages() const;
   Result<Graph> capture(unsigned stages, const StepWatch& watch, KvPages& pages);
@@ -58,9 +60,9 @@ class CudaDecode {
   CudaDigests digests_;
   CudaTrace trace_;
   AttentionLaunch attention_[2];  // of steps in which heads select, and in which none does
-  DeviceBuffer hidden_, qkv_, attended_, gated_, angles_, part_states_, parts_done_, step_;
-  PinnedBuffer host_step_;
-  Graph graphs_[2][2][2];  // by whether all is read, masses are traced, the mass kept is
+  DeviceBuffer hidden_, qkv_, attended_, gated_, angles_, part_states_, parts_done_, step_, next_;
+  PinnedBuffer host_step_, host_next_;
+  Graph graphs_[2][2][2][2];  // by whether all is read, masses are traced, the mass kept is, a token drawn
   const f16* graph_pages_ = nullptr;  // the pool that they were made for
   bool last_read_all_ = true;
 };

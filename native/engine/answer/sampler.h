@@ -4,6 +4,7 @@
 #include <llama.h>
 
 #include <memory>
+#include <random>
 #include <span>
 #include <vector>
 
@@ -23,6 +24,17 @@ class Sampler {
   };
   std::unique_ptr<llama_sampler, Closer> chain_;  // null: greedy
   std::vector<llama_token_data> candidates_;
+};
+
+// The random numbers that a Sampler of this seed draws with, for a device that draws by itself.
+class DrawNumbers {
+ public:
+  explicit DrawNumbers(uint32_t seed) : random_(seed) {}
+  double next() { return uniform_(random_); }  // in [0, 1)
+
+ private:
+  std::mt19937 random_;
+  std::uniform_real_distribution<double> uniform_{0, 1};
 };
 
 }  // namespace scholia

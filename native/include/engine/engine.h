@@ -193,7 +193,8 @@ class Engine {
   // decode: appends one token and returns its trace; logits() then holds the next-token logits.
   virtual Result<StepTrace> decode(SequenceId sequence, Token token,
                                    const DecodeOptions& options) = 0;
-  virtual std::span<const float> logits() const = 0;  // [n_vocab] of the last prefill or decode
+  // [n_vocab] of the last prefill or decode; empty after an answer whose tokens the device drew.
+  virtual std::span<const float> logits() const = 0;
   // Times the stages of n_steps decode steps on a copy of the sequence, which stays as it is.
   virtual Result<StepTiming> time_steps(SequenceId sequence, const DecodeOptions& options,
                                         int n_steps) = 0;

@@ -1,8 +1,6 @@
 // The next token from logits on the device, with the meaning of libllama's chain: top-k, top-p,
 // min-p, temperature, then a draw. The random number comes from the host, so that a seed gives the
 // same answer on both devices; where logits are within rounding of a limit they may part.
-//
-// Not yet in a decode step: it joins the graph when it has been run on a GPU.
 #pragma once
 
 #include <cuda_runtime.h>
