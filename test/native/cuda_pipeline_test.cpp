@@ -4,7 +4,6 @@
 #include <filesystem>
 
 #include "cuda_support.h"
-#include "engine/answer/sampler.h"
 #include "models.h"
 
 namespace scholia::test {
@@ -168,32 +167,6 @@ TEST_F(CudaPipeline, TimesItsStages) {
     EXPECT_GT(stage.seconds, 0);
     EXPECT_LT(stage.seconds, 0.01);
     EXPECT_EQ(stage.bytes == 0, stage.stage == DecodeStage::kEmbed);
-  }
-}
-
-TEST_F(CudaPipeline, DrawsTheTokensThatTheHostWould) {
-  for (const SamplingOptions& sampling :
-       {SamplingOptions{}, SamplingOptions{.temperature = 0.8F, .seed = 5},
-        SamplingOptions{.temperature = 1.5F, .top_k = 0, .top_p = 0.9F, .min_p = 0, .seed = 6}}) {
-    constexpr int kTokens = 60;
-    const DecodeOptions decode{Mode::kAbSparse, 320};
-    const auto host = open(Device::kCuda), engine = open(Device::kCuda);
-    ASSERT_TRUE(host != nullptr && engine != nullptr);
-    const SequenceId sequence = engine->create_sequence(), on_host = host->create_sequence();
-    ASSERT_TRUE(host->prefill(on_host, document(), {}, {}, nullptr).ok());
-    ASSERT_TRUE(engine->prefill(sequence, document(), {}, {}, nullptr).ok());
-    const auto drawn = engine->generate(
-        sequence, {.decode = decode, .sampling = sampling, .max_tokens = kTokens}, {}, nullptr);
-    ASSERT_TRUE(drawn.ok()) << drawn.error().message;
-    const auto& tokens = drawn.value().tokens;  // fewer than asked for where one ends the turn
-    ASSERT_GT(tokens.size(), 3U);
-    Sampler sampler(sampling);
-    for (size_t i = 0; i < tokens.size(); ++i) {
-      const Token token = sampler.sample(host->logits());
-      ASSERT_EQ(tokens[i], token) << "token " << i;
-      ASSERT_TRUE(host->decode(on_host, token, decode).ok());
-    }
-    EXPECT_TRUE(engine->logits().empty());
   }
 }
 

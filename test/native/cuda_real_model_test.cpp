@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "cuda_support.h"
+#include "engine/answer/sampler.h"
 #include "logits_judge.h"
 #include "models.h"
 #include "peer/libllama_peer.h"
@@ -109,6 +110,33 @@ TEST_F(CudaRealModels, TenThousandTokensTakeNoMoreMemory) {
   std::cout << "tokens 2,600 to 10,512 of " << kMedium << ", budget 2,048: "
             << double(tokens.size() - 2600) / seconds << " tokens/s with the host\n";
   EXPECT_EQ(engine->memory().free_bytes, free_bytes);
+}
+
+TEST_F(CudaRealModels, DrawsTheTokensThatTheHostWould) {
+  for (const SamplingOptions& sampling :
+       {SamplingOptions{}, SamplingOptions{.temperature = 0.8F, .seed = 5},
+        SamplingOptions{.temperature = 1.5F, .top_k = 0, .top_p = 0.9F, .min_p = 0, .seed = 6}}) {
+    constexpr int kTokens = 60;
+    const DecodeOptions decode{Mode::kAbSparse, 512};
+    const auto host = open(kSmall), engine = open(kSmall);
+    ASSERT_TRUE(host != nullptr && engine != nullptr);
+    const auto document = tokens_of(*engine, 2000);
+    const SequenceId sequence = engine->create_sequence(), on_host = host->create_sequence();
+    ASSERT_TRUE(host->prefill(on_host, document, {}, {}, nullptr).ok());
+    ASSERT_TRUE(engine->prefill(sequence, document, {}, {}, nullptr).ok());
+    const auto drawn = engine->generate(
+        sequence, {.decode = decode, .sampling = sampling, .max_tokens = kTokens}, {}, nullptr);
+    ASSERT_TRUE(drawn.ok()) << drawn.error().message;
+    const auto& tokens = drawn.value().tokens;  // fewer than asked for where one ends the turn
+    ASSERT_GT(tokens.size(), 3U);
+    Sampler sampler(sampling);
+    for (size_t i = 0; i < tokens.size(); ++i) {
+      const Token token = sampler.sample(host->logits());
+      ASSERT_EQ(tokens[i], token) << "token " << i;
+      ASSERT_TRUE(host->decode(on_host, token, decode).ok());
+    }
+    EXPECT_TRUE(engine->logits().empty());
+  }
 }
 
 // Opens a model, uses both verbs, closes it: the GPU's free memory then.
