@@ -4,12 +4,12 @@
 #include <algorithm>
 #include <random>
 
-#include "backend/cpu/reference_ops.h"
 #include "backend/cuda/device_buffer.h"
 #include "backend/cuda/kernels/sampling.cuh"
 #include "cuda_support.h"
 #include "engine/answer/sampler.h"
 #include "models.h"
+#include "sampling_truth.h"
 
 namespace scholia::test {
 namespace {
@@ -27,35 +27,6 @@ constexpr SamplingOptions kSettings[] = {
     {.temperature = 1, .top_k = 7, .top_p = 0.5F, .min_p = 0},
     {.temperature = 2, .top_k = 0, .top_p = 0.999F, .min_p = 0.2F},
     {.temperature = 0.7F, .top_k = 100'000'000, .top_p = 1, .min_p = 1}};
-
-std::string words(const SamplingOptions& o) {
-  return "temperature " + std::to_string(o.temperature) + ", top_k " + std::to_string(o.top_k) +
-         ", top_p " + std::to_string(o.top_p) + ", min_p " + std::to_string(o.min_p);
-}
-
-int reference_of(std::span<const float> logits, const SamplingOptions& o, double random) {
-  return reference::sample_token(logits.data(), int(logits.size()), o.temperature, o.top_k, o.top_p,
-                                 o.min_p, random);
-}
-
-// Weights in f32 part from the truth's in f64 where a random number or top-p meets the edge between two
-// tokens.
-bool is_at_edge(std::span<const float> logits, const SamplingOptions& o, double random, int token) {
-  constexpr double kEdge = 2e-5;
-  const auto rank_of = [&](int id) {
-    int rank = 0;
-    for (int i = 0; i < int(logits.size()); ++i) {
-      rank += logits[i] > logits[id] || (logits[i] == logits[id] && i < id);
-    }
-    return rank;
-  };
-  SamplingOptions fewer = o, more = o;
-  fewer.top_p -= float(kEdge);
-  more.top_p = std::min(o.top_p + float(kEdge), 1.0F);
-  const int rank = rank_of(token);
-  return rank >= rank_of(reference_of(logits, fewer, std::max(random - kEdge, 0.0))) &&
-         rank <= rank_of(reference_of(logits, more, std::min(random + kEdge, 1.0)));
-}
 
 // As of a model: most tokens far below a few. Multiples of 1/64 where ties are wanted.
 std::vector<float> random_logits(size_t n, uint32_t seed, bool has_ties = false) {

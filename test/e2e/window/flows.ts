@@ -191,6 +191,7 @@ export function describeWholeDocument(shell: WindowShell): void {
     library.settings.set({ model: "qwen2.5-coder-0.5b", threads: 0, maxTokens: 96 });
     library.close();
     await shell.restart();
+    await shell.add(manual);
     const page = shell.page();
     await page.keyboard.press("Control+n");
     await page.getByLabel("Pages", { exact: true }).fill("");

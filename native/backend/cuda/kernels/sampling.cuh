@@ -1,6 +1,8 @@
 // The next token from logits on the device, with the meaning of libllama's chain: top-k, top-p,
 // min-p, temperature, then a draw. The random number comes from the host, so that a seed gives the
-// same answer on both devices; where logits are within rounding of a limit they may part.
+// same answer on both devices, unless the number falls between two tokens nearer than rounding: hardly
+// ever among the 40 best, now and then in a flat distribution over a whole vocabulary, where libllama's
+// own sums are off by more.
 #pragma once
 
 #include <cuda_runtime.h>
