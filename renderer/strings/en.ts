@@ -451,6 +451,7 @@ export const en = {
     when: "When",
     numbers: "Rates as numbers",
     answer: "This answer",
+    noAnswer: "Shown once it is written",
     measured: "Measured on this machine",
     step: "One step",
     measure: "Measure",

@@ -8,8 +8,9 @@ import { t } from "../../strings/index.ts";
 import { ScrollRegion } from "../../ui/ScrollRegion.tsx";
 import { splitBlocks } from "./blocks.ts";
 import styles from "./markdown.module.css";
+import type { Plugin } from "./plugin.ts";
 import { clearMarks, rehypeSentences } from "./sentenceMarks.ts";
-import { type Plugin, useSetters } from "./setters.ts";
+import { useSetters } from "./setters.ts";
 
 /** An answer is untrusted: what is not in the schema is dropped. Mathematics and highlighting are set
  * from text after that, by code of ours. */

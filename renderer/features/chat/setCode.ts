@@ -1,5 +1,5 @@
 import rehypeHighlight from "rehype-highlight";
-import type { Plugin } from "./setters.ts";
+import type { Plugin } from "./plugin.ts";
 
 /** Colours code whose language is named. */
 export const setCode: Plugin = [rehypeHighlight, { detect: false }];

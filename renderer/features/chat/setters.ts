@@ -1,9 +1,7 @@
 /** What sets mathematics and code. Few answers have either, so each is fetched for the first that has; until
  * it is here the formula or the code is shown as it was written. */
-import { type ComponentProps, useEffect, useReducer } from "react";
-import type ReactMarkdown from "react-markdown";
-
-export type Plugin = NonNullable<ComponentProps<typeof ReactMarkdown>["rehypePlugins"]>[number];
+import { useEffect, useReducer } from "react";
+import type { Plugin } from "./plugin.ts";
 
 interface Setter {
   isNeeded(text: string): boolean;

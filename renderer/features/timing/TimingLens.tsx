@@ -129,16 +129,16 @@ function rateCurves(rates: readonly MeasuredRate[], line: Series & { kind: Kind 
   });
 }
 
-/** The numbers of the answer that is looked at. */
+/** The numbers of the answer that is looked at. Their place is kept, so that the table below stays where
+ * it is when they come. */
 function FocusedAnswer() {
   const answer = useApp(
     (app) => app.chat?.tree.find(({ id }) => id === app.focus?.turnId)?.answer ?? null,
   );
-  if (answer === null) return null;
   return (
-    <section aria-label={t("timing.answer")}>
+    <section className={styles.answer} aria-label={t("timing.answer")}>
       <h3>{t("timing.answer")}</h3>
-      <AnswerNumbers answer={answer} />
+      {answer === null ? <p>{t("timing.noAnswer")}</p> : <AnswerNumbers answer={answer} />}
     </section>
   );
 }
