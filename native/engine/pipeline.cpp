@@ -145,9 +145,10 @@ class Pipeline final : public Engine {
                             const QueryCallback& on_queries, const CancelFlag* cancel);
   void describe_step(const DecodePlan& plan, StepTrace& trace) const;
   uint64_t digest_bytes(const HeadPlan& head, int n_tokens) const;
-  // Lets `compute` run one decode step, then appends its token.
+  // draw: see DecodeStep.
   Result<StepTrace> decode_token(SequenceId sequence, Token token, const DecodeOptions& options,
                                  const TokenDraw* draw);
+  // Lets `compute` run one decode step, then appends its token.
   Result<StepTrace> step(SequenceId sequence, Token token, const DecodeOptions& options,
                          const std::function<Status(DecodeStep&)>& compute);
   Result<std::vector<StageTime>> time_step(SequenceId sequence, const DecodeOptions& options);
@@ -399,7 +400,6 @@ Result<StepTrace> Pipeline::decode(SequenceId sequence, Token token, const Decod
   return decode_token(sequence, token, options, nullptr);
 }
 
-// draw: see DecodeStep.
 Result<StepTrace> Pipeline::decode_token(SequenceId sequence, Token token,
                                          const DecodeOptions& options, const TokenDraw* draw) {
   return step(sequence, token, options, [&](DecodeStep& step) -> Status {

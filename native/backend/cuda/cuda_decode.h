@@ -62,7 +62,8 @@ class CudaDecode {
   AttentionLaunch attention_[2];  // of steps in which heads select, and in which none does
   DeviceBuffer hidden_, qkv_, attended_, gated_, angles_, part_states_, parts_done_, step_, next_;
   PinnedBuffer host_step_, host_next_;
-  Graph graphs_[2][2][2][2];  // by whether all is read, masses are traced, the mass kept is, a token drawn
+  // By whether all is read, masses are traced, the mass kept is measured, a token drawn.
+  Graph graphs_[2][2][2][2];
   const f16* graph_pages_ = nullptr;  // the pool that they were made for
   bool last_read_all_ = true;
 };

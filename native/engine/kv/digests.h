@@ -82,7 +82,8 @@ class Digests {
 };
 
 // The digest of one kv_block, before any rounding. block_k: [n_tokens][D] gathered f32.
-// c, r: [D]; r = 0 where the kind has none. The scalar truth; digests.cpp may be vectorised but rounds to the same f16.
+// c, r: [D]; r = 0 where the kind has none. The scalar truth; digests.cpp may be vectorised but rounds
+// to the same f16.
 void reference_digest(DigestKind kind, const float* block_k, int n_tokens, int head_dim, float* c,
                       float* r);
 

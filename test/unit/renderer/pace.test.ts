@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { encodeTrace } from "../../../contract/trace.ts";
 import { Pace } from "../../../renderer/live/pace.ts";
 import { Traces } from "../../../renderer/live/traces.ts";
+import { traceFrame } from "./traceFrame.ts";
 
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
@@ -79,18 +80,4 @@ describe("what an answer changes comes to the screen", () => {
   });
 });
 
-const oneStep = encodeTrace({
-  holdsMass: true,
-  depth: 1000,
-  documentStart: 10,
-  documentEnd: 900,
-  kvBytes: 6000,
-  digestBytes: 100,
-  denseBytes: 60_000,
-  blockTokens: Uint16Array.from([16]),
-  blocksRead: Uint16Array.from([4]),
-  massKept: null,
-  mean: Float32Array.from([0, 1]),
-  perHead: Float32Array.from([0.5, 1]),
-  headBins: 2,
-});
+const oneStep = encodeTrace(traceFrame([4]));

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { HeadTable } from "../../../contract/heads.ts";
-import { encodeTrace, type TraceFrame } from "../../../contract/trace.ts";
+import { encodeTrace } from "../../../contract/trace.ts";
 import { headsCsv, headsJson } from "../../../renderer/features/heads/exports.ts";
 import {
   formatMetric,
@@ -9,29 +9,14 @@ import {
 } from "../../../renderer/features/heads/metrics.ts";
 import { Pace } from "../../../renderer/live/pace.ts";
 import { bytesByHead, readingOf, Traces } from "../../../renderer/live/traces.ts";
-
-const frame = (blocks: number[], mean: number[] = [0, 1]): TraceFrame => ({
-  holdsMass: true,
-  depth: 1000,
-  documentStart: 10,
-  documentEnd: 900,
-  kvBytes: 6000,
-  digestBytes: 100,
-  denseBytes: 60_000,
-  blockTokens: Uint16Array.from(blocks, (_, head) => [16, 32][head % 2]!),
-  blocksRead: Uint16Array.from(blocks),
-  massKept: null,
-  mean: Float32Array.from(mean),
-  perHead: Float32Array.from(blocks.flatMap(() => [0.5, 1])),
-  headBins: 2,
-});
+import { traceFrame } from "./traceFrame.ts";
 
 describe("traces of an answer", () => {
   test("keep the last step, the mean over all, and each head's history", () => {
     const traces = new Traces(new Pace());
     traces.begin("turn");
-    traces.push(encodeTrace(frame([4, 2], [0, 1])), 0);
-    traces.push(encodeTrace(frame([8, 3], [1, 0])), 2);
+    traces.push(encodeTrace(traceFrame([4, 2], [0, 1])), 0);
+    traces.push(encodeTrace(traceFrame([8, 3], [1, 0])), 2);
     expect(traces.latest?.blocksRead).toEqual(Uint16Array.from([8, 3]));
     expect([...traces.mean()!].map((value) => Math.round(value * 10) / 10)).toEqual([0.5, 0.5]);
     expect(traces.historyOf(0)).toEqual([4, 8]);
@@ -44,7 +29,7 @@ describe("traces of an answer", () => {
   test("hold the last 1,024 steps of a long answer, in order", () => {
     const traces = new Traces(new Pace());
     traces.begin("turn");
-    for (let step = 0; step < 1500; step++) traces.push(encodeTrace(frame([step, 1])), 0);
+    for (let step = 0; step < 1500; step++) traces.push(encodeTrace(traceFrame([step, 1])), 0);
     const history = traces.historyOf(0);
     expect(history).toHaveLength(1024);
     expect(history[0]).toBe(476);
@@ -57,7 +42,7 @@ describe("traces of an answer", () => {
 
   test("share the bytes out by the tokens that each head read", () => {
     // 4 blocks of 16 and 1 of 32: two to one.
-    expect([...bytesByHead(frame([4, 1]))]).toEqual([4000, 2000]);
+    expect([...bytesByHead(traceFrame([4, 1]))]).toEqual([4000, 2000]);
   });
 });
 
@@ -96,7 +81,7 @@ const table: HeadTable = {
 
 describe("numbers of the heads", () => {
   test("of the profile and of the last step", () => {
-    const source = { table, curves: null, against: null, reading: frame([4, 1]) };
+    const source = { table, curves: null, against: null, reading: traceFrame([4, 1]) };
     expect(metricValues("blockTokens", source)).toEqual([16, 32]);
     expect(metricValues("recall", source)).toEqual([0.9, null]);
     expect(metricValues("blocksRead", source)).toEqual([4, 1]);
@@ -104,7 +89,7 @@ describe("numbers of the heads", () => {
   });
 
   test("a trace of another model is not taken for this one's", () => {
-    const source = { table, curves: null, against: null, reading: frame([4, 1, 1]) };
+    const source = { table, curves: null, against: null, reading: traceFrame([4, 1, 1]) };
     expect(metricValues("blocksRead", source)).toEqual([null, null]);
   });
 
@@ -138,7 +123,7 @@ describe("numbers of the heads", () => {
       recall: null,
     }));
     const against = { ...table, calibrated: false, heads: uniform };
-    const source = { table, curves, against, reading: frame([4, 1]) };
+    const source = { table, curves, against, reading: traceFrame([4, 1]) };
     expect(metricValues("blockTokens", source)).toEqual([-1, 0]);
     expect(metricValues("budgetShare", source)).toEqual([0.5, -0.5]);
     expect(metricValues("outputError", source)[0]).toBeCloseTo(-0.02);
@@ -151,10 +136,10 @@ describe("numbers of the heads", () => {
   test("the mass kept, of the step at which it was last measured", () => {
     const traces = new Traces(new Pace());
     traces.begin("turn");
-    traces.push(encodeTrace({ ...frame([4, 2]), massKept: Float32Array.of(1, 0.2) }), 0);
-    traces.push(encodeTrace(frame([4, 2])), 3);
-    traces.push(encodeTrace({ ...frame([4, 2]), massKept: Float32Array.of(1, 0.4) }), 1);
-    traces.push(encodeTrace(frame([4, 2])), 0);
+    traces.push(encodeTrace({ ...traceFrame([4, 2]), massKept: Float32Array.of(1, 0.2) }), 0);
+    traces.push(encodeTrace(traceFrame([4, 2])), 3);
+    traces.push(encodeTrace({ ...traceFrame([4, 2]), massKept: Float32Array.of(1, 0.4) }), 1);
+    traces.push(encodeTrace(traceFrame([4, 2])), 0);
     const source = { table, curves: null, against: null, reading: traces.latest };
     expect(metricValues("massKept", source).map((share) => share?.toFixed(1))).toEqual([
       "1.0",
@@ -187,7 +172,7 @@ describe("numbers of the heads", () => {
   });
 
   test("tables for other programs hold every number once", () => {
-    const source = { table, curves: null, against: null, reading: frame([4, 1]) };
+    const source = { table, curves: null, against: null, reading: traceFrame([4, 1]) };
     const csv = headsCsv(source).trim().split("\n");
     expect(csv[0]).toBe(
       "layer,kvHead,blockTokens,budgetShare,outputError,recall,retrievalScore,sensitivity,errorSaved,bytesRead,blocksRead,massKept",
