@@ -143,12 +143,16 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
     ),
   )
     .requiredOption("--texts <files...>", "documents that the model's profile was not made from")
-    .option("--what <list>", "divergence, tasks or both", wordsOf(qualityParts), [...qualityParts])
+    .option("--what <list>", "divergence, tasks, citations", wordsOf(qualityParts), [
+      "divergence",
+      "tasks",
+    ])
     .option("--context <tokens>", "context (default: the profile's)", wholeNumber(1024))
     .option("--budget <tokens>", "tokens read per step and head", wholeNumber(256), 1024)
     .option("--tail <tokens>", "positions compared in each text", wholeNumber(16, 65_536), 256)
     .option("--tasks <list>", "only these tasks (default: all)", wordsOf(taskNames), [])
     .option("--samples <n>", "documents of each task", wholeNumber(1, 1000), 2)
+    .option("--facts <n>", "planted in each text, for citations", wholeNumber(1, 200), 20)
     .option(
       "--digests <list>",
       "compare these digests instead of head maps",

@@ -1,7 +1,7 @@
 /** What `scholia quality` measures: how close reading a part of the context is to reading all of it. */
 import { z } from "zod";
 
-export const qualityParts = ["divergence", "tasks"] as const;
+export const qualityParts = ["divergence", "tasks", "citations"] as const;
 export type QualityPart = (typeof qualityParts)[number];
 
 /** What digests are compared at: the same bytes read per token, or the same tokens. */
@@ -78,6 +78,33 @@ export interface TaskScore {
   denseBytesPerToken: number;
 }
 
+/** What points from an answer at the document: words that it quotes, or what was read while it was
+ * written, by the heads that copy or by all alike. */
+export const citationWays = ["quotation", "retrieval", "all heads"] as const;
+export type CitationWay = (typeof citationWays)[number];
+
+/** An answer to a question about a planted fact. */
+export interface CitedAnswer {
+  text: string;
+  question: string;
+  answer: string;
+  /** It names the fact's value. */
+  isRight: boolean;
+  /** Whether the first citation of a sentence that names the value holds it; null: there is none. */
+  cited: Record<CitationWay, boolean | null>;
+}
+
+/** Of the answers that are right. */
+export interface CitationShare {
+  way: CitationWay;
+  right: number;
+  /** How many have such a citation, and how many one that holds the value. */
+  cited: number;
+  holding: number;
+  /** holding / right */
+  share: Estimate;
+}
+
 export interface QualityReport {
   model: string;
   device: string;
@@ -95,4 +122,6 @@ export interface QualityReport {
   tasks: TaskScore[];
   /** Mean score less dense reading's, over all questions. */
   scoreLessDense: { mode: string; difference: Estimate }[];
+  citations: CitedAnswer[];
+  citationShares: CitationShare[];
 }

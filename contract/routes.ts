@@ -256,6 +256,8 @@ export const runInputs = {
     tasks: z.array(z.enum(taskNames)).default([]),
     /** Documents of each task. */
     samples: z.int().min(1).max(1000).default(2),
+    /** Facts planted in each text, for citations. */
+    facts: z.int().min(1).max(200).default(20),
     /** Compare these digests, each with these bits, with uniform 32's; empty: compare head maps. */
     digests: z.array(z.enum(digestKinds)).default([]),
     bits: z.array(z.union(digestBits.map((bits) => z.literal(bits)))).default([4]),

@@ -21,6 +21,7 @@ export interface QualityOptions extends EngineOptions {
   tail: number;
   tasks: TaskName[];
   samples: number;
+  facts: number;
   digests: DigestKind[];
   bits: DigestBits[];
   same: Equality;
@@ -40,6 +41,7 @@ export async function quality(shell: Shell, options: QualityOptions): Promise<nu
     tailTokens: options.tail,
     tasks: options.tasks,
     samples: options.samples,
+    facts: options.facts,
     digests: options.digests,
     bits: options.bits,
     same: options.same,
@@ -59,6 +61,7 @@ export function qualityText(report: QualityReport): string {
     `${model} on ${device}; ${count(contextTokens)} tokens of context, budget ${count(budgetTokens)}, seed ${seed}.`,
     ...divergenceLines(report),
     ...taskLines(report),
+    ...citationLines(report),
     "",
   ].join("\n");
 }
@@ -71,6 +74,7 @@ const head = (cells: string[]): string[] => [
 ];
 const estimate = ({ value, low, high }: Estimate): string =>
   `${value.toFixed(3)} (${low.toFixed(3)} to ${high.toFixed(3)})`;
+const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
 const mean = (values: number[]): number =>
   values.reduce((sum, value) => sum + value, 0) / Math.max(1, values.length);
 
@@ -145,5 +149,23 @@ function taskLines({ tasks, modes, scoreLessDense }: QualityReport): string[] {
       ...modes.map((mode) => bytes(mean(of(mode).map((row) => row.bytesPerToken)))),
     ]),
     line(["questions", ...all.map((mode) => count(of(mode).length))]),
+  ];
+}
+
+function citationLines({ citations, citationShares }: QualityReport): string[] {
+  if (citations.length === 0) return [];
+  const right = citations.filter(({ isRight }) => isRight).length;
+  return [
+    "",
+    `${count(right)} of ${count(citations.length)} answers name the planted fact. Of these:`,
+    ...head(["cited by", "have a citation", "it holds the fact", "share (95 %)"]),
+    ...citationShares.map(({ way, cited, holding, share: { value, low, high } }) =>
+      line([
+        way,
+        count(cited),
+        count(holding),
+        `${percent(value)} (${percent(low)} to ${percent(high)})`,
+      ]),
+    ),
   ];
 }

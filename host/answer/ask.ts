@@ -22,10 +22,11 @@ import type { ActiveProfile, ResidentEngine } from "../residentEngine.ts";
 import type { Library } from "../store/library.ts";
 import { layOutPrompt, type Piece } from "../tokens/prompt.ts";
 import { type TokenizedSegment, tokenizeSegment } from "../tokens/tokenize.ts";
-import { AttentionMap, kvPageTokens, pageMasses } from "./attention.ts";
-import { citationsOf } from "./citations.ts";
-import { type Span, sentencesOf } from "./sentences.ts";
+import { citationsOf, placesIn } from "./citations.ts";
+import { citingWeights } from "./citingWeights.ts";
+import { sentencesOf } from "./sentences.ts";
 import { traceFrame } from "./traceFrame.ts";
+import { documentTokens, type Written, writeAnswer } from "./writeAnswer.ts";
 
 export interface Question {
   path: string;
@@ -103,14 +104,14 @@ export async function ask(
   const { sequence } = prefilled;
   try {
     const inContext = await tokensInContext(engine, sequence, segment);
-    const written = await write(engine, sequence, segment, question, sink, started);
-    const sentences = sentencesOf(written.text);
+    const written = await write(resident, sequence, segment, question, sink, started);
+    const [attention] = written.attention;
     const citations = citationsOf(
       written.text,
-      sentences,
+      sentencesOf(written.text),
       document,
-      written.attention,
-      (first, end) => placeOfKvPages(segment, first, end),
+      attention!,
+      placesIn(segment),
     );
     await enterInLibrary(engine, sequence, { document, segment, complete: true }, library, sink);
     const answer: Answer = {
@@ -249,65 +250,46 @@ async function tokensInContext(
   return inContext;
 }
 
-interface Written {
-  text: string;
-  report: GenerateReport;
-  attention: AttentionMap;
+interface TimedAnswer extends Written {
   firstTokenSeconds: number;
   depth: number;
 }
 
-/** Decodes the answer: streams its text, and gathers what the heads read. */
+/** Decodes the answer and streams its text and what the heads read. */
 async function write(
-  engine: Engine,
+  { engine, profile }: ResidentEngine,
   sequence: number,
   segment: TokenizedSegment,
   question: Question,
   sink: RunSink,
   started: number,
-): Promise<Written> {
-  const documentEnd = segment.start.findLastIndex((start) => start >= 0) + 1;
-  const documentStart = segment.start.findIndex((start) => start >= 0);
-  const attention = new AttentionMap(documentStart, documentEnd);
-  let text = "";
-  let firstTokenSeconds = 0;
-  let isFirst = true;
-  const report = await engine.generate<"mass">(sequence, {
-    mode: question.mode,
-    budgetTokens: question.budgetTokens,
-    temperature: question.temperature,
-    seed: question.seed,
-    maxTokens: question.maxTokens,
-    trace: "mass",
-    // For the maps of a chat only.
-    keptEverySteps: question.trace ? keptEverySteps : 0,
-    signal: sink.signal,
-    onToken: (token) => {
-      if (isFirst) firstTokenSeconds = secondsSince(started);
-      isFirst = false;
-      const piece = text === "" ? token.text.trimStart() : token.text;
-      if (token.trace !== null) {
-        const masses = pageMasses(token.trace);
-        attention.add(masses, token.trace.depthTokens, piece, text.length);
-        const frame = question.trace
-          ? traceFrame(token.trace, { start: documentStart, end: documentEnd })
-          : null;
+): Promise<TimedAnswer> {
+  const document = documentTokens(segment);
+  let firstTokenSeconds: number | null = null;
+  const written = await writeAnswer(
+    engine,
+    sequence,
+    segment,
+    [citingWeights(engine.model, profile)],
+    {
+      mode: question.mode,
+      budgetTokens: question.budgetTokens,
+      temperature: question.temperature,
+      seed: question.seed,
+      maxTokens: question.maxTokens,
+      // For the maps of a chat only.
+      keptEverySteps: question.trace ? keptEverySteps : 0,
+      signal: sink.signal,
+      onPiece: (piece, trace) => {
+        firstTokenSeconds ??= secondsSince(started);
+        const frame = question.trace && trace !== null ? traceFrame(trace, document) : null;
         if (frame !== null) sink.trace(frame);
-      }
-      text += piece;
-      sink.text(piece);
+        sink.text(piece);
+      },
     },
-  });
+  );
   const depth = (await engine.sequenceTokens(sequence)).length;
-  return { text: text.trimEnd(), report, attention, firstTokenSeconds, depth };
-}
-
-/** Characters of the document under the KV pages [first, end); null where there are none. */
-function placeOfKvPages(segment: TokenizedSegment, first: number, end: number): Span | null {
-  const [from, until] = [first * kvPageTokens, end * kvPageTokens];
-  const starts = segment.start.subarray(from, until).filter((at) => at >= 0);
-  const ends = segment.end.subarray(from, until).filter((at) => at >= 0);
-  return starts.length === 0 ? null : { start: Math.min(...starts), end: Math.max(...ends) };
+  return { ...written, firstTokenSeconds: firstTokenSeconds ?? 0, depth };
 }
 
 function coverageOf(
@@ -337,7 +319,7 @@ function coverageOf(
 
 function timingOf(
   prefilled: Prefilled,
-  written: Written,
+  written: TimedAnswer,
   before: Pick<Timing, "modelLoadSeconds" | "documentSeconds">,
 ): Timing {
   const { report } = written;

@@ -36,16 +36,20 @@ export interface AttendedPages {
 const runShare = 0.8;
 const runReach = 2;
 
-/** Mass per KV page of one step, mean over heads. */
-export function pageMasses(trace: MassTrace): Float32Array {
+/** How much each head's attention says of where an answer comes from: [heads], their sum is 1. */
+export type HeadWeights = ArrayLike<number>;
+
+/** Mass per KV page of one step, weighted mean over heads. */
+export function pageMasses(trace: MassTrace, weights: HeadWeights): Float32Array {
   const pages = new Float32Array(Math.ceil(trace.depthTokens / kvPageTokens));
-  const heads = trace.blockTokens.length;
-  for (let head = 0; head < heads; head++) {
+  for (let head = 0; head < trace.blockTokens.length; head++) {
+    const weight = weights[head]!;
+    if (weight === 0) continue;
     const pagesPerBlock = trace.blockTokens[head]! / kvPageTokens;
     for (let at = trace.blockOffset[head]!; at < trace.blockOffset[head + 1]!; at++) {
       const first = trace.blockIndex[at]! * pagesPerBlock;
       const last = Math.min(first + pagesPerBlock, pages.length);
-      const share = trace.mass[at]! / ((last - first) * heads);
+      const share = (trace.mass[at]! * weight) / (last - first);
       for (let page = first; page < last; page++) pages[page]! += share;
     }
   }

@@ -2,13 +2,23 @@
  * heads read most while each sentence was written. */
 import type { Box, Citation } from "../../contract/answer.ts";
 import type { Document } from "../document/document.ts";
-import type { AttentionMap } from "./attention.ts";
+import type { TokenizedSegment } from "../tokens/tokenize.ts";
+import { type AttentionMap, kvPageTokens } from "./attention.ts";
 import { findQuotations, matchQuotation } from "./quotations.ts";
 import { type Span, sentenceAt, sentencesOf } from "./sentences.ts";
 
 /** Characters of the document under the KV pages [first, end) of the sequence; null where there are
  * none. */
 export type PlaceOfKvPages = (first: number, end: number) => Span | null;
+
+export const placesIn =
+  (segment: TokenizedSegment): PlaceOfKvPages =>
+  (first, end) => {
+    const [from, until] = [first * kvPageTokens, end * kvPageTokens];
+    const starts = segment.start.subarray(from, until).filter((at) => at >= 0);
+    const ends = segment.end.subarray(from, until).filter((at) => at >= 0);
+    return starts.length === 0 ? null : { start: Math.min(...starts), end: Math.max(...ends) };
+  };
 
 /** Of a sentence that is the document's without being marked as a quotation. */
 const fewestCopiedWords = 5;

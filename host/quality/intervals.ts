@@ -1,4 +1,4 @@
-/** Intervals by the bootstrap: how much a mean would move on other samples of the same kind. */
+/** Intervals: how much a mean would move on other samples of the same kind; by the bootstrap unless said. */
 import { randomNumbers } from "../tokens/madeUpText.ts";
 
 export interface Interval {
@@ -45,6 +45,16 @@ export function ratioInterval(
  * @param values [texts][positions] */
 export function meanInterval(values: readonly (readonly number[])[], seed: number): Interval {
   return pairedInterval(values.flatMap(runsOf), seed);
+}
+
+/** Of a share: Wilson's interval, which stays sensible where all or none hit. */
+export function shareInterval(hits: number, of: number): Interval {
+  const z = 1.96;
+  const share = hits / of;
+  const spread = z * Math.sqrt((share * (1 - share)) / of + z ** 2 / (4 * of ** 2));
+  const middle = share + z ** 2 / (2 * of);
+  const scale = 1 + z ** 2 / of;
+  return { value: share, low: (middle - spread) / scale, high: (middle + spread) / scale };
 }
 
 /** Tokens near each other share what was read for them. */

@@ -1,6 +1,9 @@
 /** `scholia quality`: what reading a part of the context costs, on texts that the person gives. */
 import { ScholiaError } from "../../contract/errors.ts";
 import {
+  type CitationShare,
+  type CitedAnswer,
+  citationWays,
   type DivergenceRow,
   type QualityReport,
   qualityBar,
@@ -15,13 +18,14 @@ import type { Engine } from "../engine/engine.ts";
 import { calibrationTexts } from "../kv/calibrationTexts.ts";
 import { engineProfile, type HeadProfile, uniformProfile } from "../models/headProfile.ts";
 import type { OpenDocuments } from "../prefill/readDocument.ts";
+import { measureCitations } from "./citations.ts";
 import {
   type Divergence,
   type HeldOutText,
   measureDivergence,
   middleOfTail,
 } from "./divergence.ts";
-import { meanInterval, pairedInterval, ratioInterval } from "./intervals.ts";
+import { meanInterval, pairedInterval, ratioInterval, shareInterval } from "./intervals.ts";
 import {
   atBytesOfUniform32,
   budgeted,
@@ -84,6 +88,16 @@ async function measure(
         sink,
       )
     : [];
+  const citations = input.what.includes("citations")
+    ? await measureCitations(
+        engine,
+        asAsked(engine, profile, input.budgetTokens),
+        profile,
+        opened,
+        { facts: input.facts, contextTokens, seed: input.seed },
+        sink,
+      )
+    : [];
   const names = modes.map(({ name }) => name);
   return {
     model: engine.model.name,
@@ -98,6 +112,8 @@ async function measure(
     bar: divergence.length === 0 ? [] : barOf(divergence, names, input.seed),
     tasks,
     scoreLessDense: tasks.length === 0 ? [] : differencesOf(tasks, names, input.seed),
+    citations,
+    citationShares: citations.length === 0 ? [] : sharesOf(citations),
   };
 }
 
@@ -123,6 +139,10 @@ function modesAt(
   ];
 }
 
+/** As questions are answered: by the profile, or by uniform 32 where there is none. */
+const asAsked = (engine: Engine, profile: HeadProfile | null, budgetTokens: number): ReadingMode =>
+  profile === null ? uniform(engine, 32, budgetTokens) : profiled(engine, profile, budgetTokens);
+
 /** The profile, or uniform 32 where there is none, from the smallest budget up; uniform 32 beside it. */
 function budgetModes(
   engine: Engine,
@@ -131,7 +151,7 @@ function budgetModes(
   depthTokens: number,
 ): ReadingMode[] {
   const uniform32 = uniform(engine, 32, budgetTokens);
-  const mode = profile === null ? uniform32 : profiled(engine, profile, budgetTokens);
+  const mode = asAsked(engine, profile, budgetTokens);
   return [
     uniform32,
     ...budgets
@@ -237,6 +257,17 @@ function barOf(rows: Divergence[], modes: string[], seed: number): QualityReport
     const kl = { given: klOn("given"), retrieval: klOn("retrieval") };
     const holds = kl.given.high < qualityBar.given && kl.retrieval.high < qualityBar.retrieval;
     return { mode, kl, holds };
+  });
+}
+
+function sharesOf(answers: CitedAnswer[]): CitationShare[] {
+  const right = answers.filter(({ isRight }) => isRight);
+  if (right.length === 0) return [];
+  return citationWays.map((way) => {
+    const cited = right.map((answer) => answer.cited[way]).filter((holds) => holds !== null);
+    const holding = cited.filter((holds) => holds).length;
+    const share = shareInterval(holding, right.length);
+    return { way, right: right.length, cited: cited.length, holding, share };
   });
 }
 

@@ -114,7 +114,7 @@ async function runTask(
   const read = await engine.createSequence();
   const scores: TaskScore[] = [];
   try {
-    await engine.prefill(read, tokens, { persist: true, wantLogits: false, signal: sink.signal });
+    await engine.prefill(read, tokens, { wantLogits: false, signal: sink.signal });
     for (const mode of modes) {
       await engine.setProfile(mode.profile);
       for (const [index, question] of task.questions.entries()) {

@@ -33,6 +33,8 @@ function reportOf(modes: Record<string, { kl: number; bytes: number; holds: bool
     })),
     tasks: [],
     scoreLessDense: [],
+    citations: [],
+    citationShares: [],
   } satisfies QualityReport;
 }
 
@@ -55,5 +57,25 @@ describe("the report of scholia quality", () => {
   test("says that none does", () => {
     const text = qualityText(reportOf({ "uniform 32": { kl: 0.1, bytes: 10e6, holds: false } }));
     expect(text).toContain("None of them stays below 0.02 nats per token");
+  });
+
+  test("counts citations among the answers that are right", () => {
+    const answer = (isRight: boolean) => ({
+      ...{ text: "a", question: "?", answer: "!", isRight },
+      cited: { quotation: null, retrieval: isRight, "all heads": isRight },
+    });
+    const text = qualityText({
+      ...reportOf({}),
+      divergence: [],
+      citations: [answer(true), answer(true), answer(false)],
+      citationShares: [
+        {
+          ...{ way: "retrieval", right: 2, cited: 2, holding: 1 },
+          share: { value: 0.5, low: 0.095, high: 0.905 },
+        },
+      ],
+    });
+    expect(text).toContain("2 of 3 answers name the planted fact.");
+    expect(text).toContain("| retrieval | 2 | 1 | 50.0 % (9.5 % to 90.5 %) |");
   });
 });

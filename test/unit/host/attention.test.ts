@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { decodeTrace, traceMaxBytes } from "../../../contract/trace.ts";
 import { AttentionMap, type MassTrace, pageMasses } from "../../../host/answer/attention.ts";
+import { citingWeights } from "../../../host/answer/citingWeights.ts";
 import { type BlocksTrace, traceFrame } from "../../../host/answer/traceFrame.ts";
 
 /** A trace of heads that read these blocks with these masses. */
@@ -40,6 +41,7 @@ describe("pageMasses", () => {
         },
         { blockTokens: 64, blocks: [[1, 1]] },
       ]),
+      [0.5, 0.5],
     );
     expect(masses).toHaveLength(13);
     expect(masses[0]).toBeCloseTo(0.125);
@@ -49,10 +51,28 @@ describe("pageMasses", () => {
   });
 
   test("keeps the mass of a last, unfinished block", () => {
-    const masses = pageMasses(trace(150, [{ blockTokens: 128, blocks: [[1, 1]] }]));
+    const masses = pageMasses(trace(150, [{ blockTokens: 128, blocks: [[1, 1]] }]), [1]);
     expect(masses).toHaveLength(10);
     expect(masses[8]).toBeCloseTo(0.5);
     expect(sum(masses)).toBeCloseTo(1);
+  });
+
+  test("weighs the heads", () => {
+    const read = trace(200, [
+      { blockTokens: 16, blocks: [[5, 1]] },
+      { blockTokens: 16, blocks: [[7, 1]] },
+      { blockTokens: 16, blocks: [[9, 1]] },
+    ]);
+    const masses = pageMasses(read, [0.75, 0, 0.25]);
+    expect([5, 7, 9].map((page) => masses[page])).toEqual([0.75, 0, 0.25]);
+  });
+});
+
+describe("citingWeights", () => {
+  const model = { layers: 2, kvHeads: 2 };
+
+  test("are even without retrieval scores", () => {
+    expect(Array.from(citingWeights(model, { file: null }))).toEqual([0.25, 0.25, 0.25, 0.25]);
   });
 });
 

@@ -1,0 +1,54 @@
+/** decode → answer: the answer's text as it is written, and what the heads read for it. */
+import type { Engine, GenerateCall, GenerateReport, TraceOf } from "../engine/engine.ts";
+import type { TokenizedSegment } from "../tokens/tokenize.ts";
+import { AttentionMap, type HeadWeights, pageMasses } from "./attention.ts";
+
+export interface WriteCall extends Omit<GenerateCall<"mass">, "trace" | "onToken"> {
+  /** Hears each piece of the text; the trace is that of the step that it was chosen from, null for the
+   * first one's. */
+  onPiece?: (piece: string, trace: TraceOf["mass"] | null) => void;
+}
+
+export interface Written {
+  text: string;
+  report: GenerateReport;
+  /** Of the document, for each of the weightings. */
+  attention: AttentionMap[];
+}
+
+/** Decodes an answer behind the document's segment and the question, and gathers what the heads read.
+ * @param weightings of the heads, each for an attention map of its own */
+export async function writeAnswer(
+  engine: Engine,
+  sequence: number,
+  segment: TokenizedSegment,
+  weightings: readonly HeadWeights[],
+  { onPiece = () => {}, ...call }: WriteCall,
+): Promise<Written> {
+  const { start, end } = documentTokens(segment);
+  const attention = weightings.map(() => new AttentionMap(start, end));
+  let text = "";
+  const report = await engine.generate<"mass">(sequence, {
+    ...call,
+    trace: "mass",
+    onToken: (token) => {
+      const piece = text === "" ? token.text.trimStart() : token.text;
+      const { trace } = token;
+      if (trace !== null) {
+        for (const [index, map] of attention.entries())
+          map.add(pageMasses(trace, weightings[index]!), trace.depthTokens, piece, text.length);
+      }
+      onPiece(piece, trace);
+      text += piece;
+    },
+  });
+  return { text: text.trimEnd(), report, attention };
+}
+
+/** The document's tokens [start, end) in the sequence that begins with its segment. */
+export function documentTokens({ start }: TokenizedSegment): { start: number; end: number } {
+  return {
+    start: start.findIndex((place) => place >= 0),
+    end: start.findLastIndex((place) => place >= 0) + 1,
+  };
+}
