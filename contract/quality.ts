@@ -120,7 +120,9 @@ export interface QualityReport {
    * below the bar. */
   bar: { mode: string; kl: Record<TextKind, Estimate>; holds: boolean }[];
   tasks: TaskScore[];
-  /** Mean score less dense reading's, over all questions. */
+  /** A mode's score less dense reading's, mean over a task's questions. */
+  taskLessDense: { task: string; mode: string; difference: Estimate }[];
+  /** The mean of these over the tasks on which dense reading scores at all: the others tell nothing. */
   scoreLessDense: { mode: string; difference: Estimate }[];
   citations: CitedAnswer[];
   citationShares: CitationShare[];

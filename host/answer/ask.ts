@@ -23,7 +23,7 @@ import type { Library } from "../store/library.ts";
 import { layOutPrompt, type Piece } from "../tokens/prompt.ts";
 import { type TokenizedSegment, tokenizeSegment } from "../tokens/tokenize.ts";
 import { citationsOf, placesIn } from "./citations.ts";
-import { citingWeights } from "./citingWeights.ts";
+import { citingHeads } from "./citingHeads.ts";
 import { sentencesOf } from "./sentences.ts";
 import { traceFrame } from "./traceFrame.ts";
 import { documentTokens, type Written, writeAnswer } from "./writeAnswer.ts";
@@ -270,7 +270,7 @@ async function write(
     engine,
     sequence,
     segment,
-    [citingWeights(engine.model, profile)],
+    [citingHeads(engine.model, profile)],
     {
       mode: question.mode,
       budgetTokens: question.budgetTokens,

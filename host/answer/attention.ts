@@ -36,11 +36,9 @@ export interface AttendedPages {
 const runShare = 0.8;
 const runReach = 2;
 
-/** How much each head's attention says of where an answer comes from: [heads], their sum is 1. */
-export type HeadWeights = ArrayLike<number>;
-
-/** Mass per KV page of one step, weighted mean over heads. */
-export function pageMasses(trace: MassTrace, weights: HeadWeights): Float32Array {
+/** Mass per KV page of one step, weighted mean over heads.
+ * @param weights [heads], their sum is 1 */
+export function pageMasses(trace: MassTrace, weights: ArrayLike<number>): Float32Array {
   const pages = new Float32Array(Math.ceil(trace.depthTokens / kvPageTokens));
   for (let head = 0; head < trace.blockTokens.length; head++) {
     const weight = weights[head]!;
@@ -58,6 +56,7 @@ export function pageMasses(trace: MassTrace, weights: HeadWeights): Float32Array
 
 /** Gathers the masses of an answer's steps, in stretches of text that end where a sentence may. */
 export class AttentionMap {
+  private readonly hasSteadyPart: boolean;
   private readonly firstPage: number;
   private readonly endPage: number;
   private steps = 0;
@@ -66,8 +65,10 @@ export class AttentionMap {
   private readonly stretches: { start: number; steps: number; mass: Float64Array }[] = [];
   private stretchIsOpen = false;
 
-  /** @param documentStart, documentEnd the document's tokens in the sequence. */
-  constructor(documentStart: number, documentEnd: number) {
+  /** @param documentStart, documentEnd the document's tokens in the sequence.
+   * @param hasSteadyPart whether pages draw attention at every step, whatever it writes */
+  constructor(documentStart: number, documentEnd: number, hasSteadyPart: boolean) {
+    this.hasSteadyPart = hasSteadyPart;
     this.firstPage = Math.ceil(Math.max(documentStart, sinkTokens) / kvPageTokens);
     this.endPage = Math.ceil(documentEnd / kvPageTokens);
     this.roots = new Float64Array(Math.max(0, this.endPage - this.firstPage));
@@ -95,8 +96,8 @@ export class AttentionMap {
   /** Where in the document attention stands out while the characters [start, end) of the answer were
    * written, best first; runs of KV pages that do not touch.
    *
-   * A page that draws the same attention at every step says nothing: its steady part over the whole
-   * answer, (mean √mass)², is taken off. √ keeps a few strong steps from raising it, so that what an
+   * A page that draws the same attention of all heads at every step says nothing: its steady part over the
+   * whole answer, (mean √mass)², is taken off. √ keeps a few strong steps from raising it, so that what an
    * answer of a single sentence rests on stands out too. */
   standOut(start: number, end: number, atMost: number, leastScore: number): AttendedPages[] {
     const within = this.stretches.filter(
@@ -108,7 +109,7 @@ export class AttentionMap {
     const standing = [...this.roots].map((roots, page) => {
       const mean = within.reduce((sum, stretch) => sum + stretch.mass[page]!, 0) / steps;
       all += mean;
-      return Math.max(0, mean - (roots / this.steps) ** 2);
+      return this.hasSteadyPart ? Math.max(0, mean - (roots / this.steps) ** 2) : mean;
     });
     const total = standing.reduce((sum, mass) => sum + mass, 0);
     if (!(total > leastStanding * all)) return [];

@@ -1,7 +1,8 @@
 /** decode → answer: the answer's text as it is written, and what the heads read for it. */
 import type { Engine, GenerateCall, GenerateReport, TraceOf } from "../engine/engine.ts";
 import type { TokenizedSegment } from "../tokens/tokenize.ts";
-import { AttentionMap, type HeadWeights, pageMasses } from "./attention.ts";
+import { AttentionMap, pageMasses } from "./attention.ts";
+import type { CitingHeads } from "./citingHeads.ts";
 
 export interface WriteCall extends Omit<GenerateCall<"mass">, "trace" | "onToken"> {
   /** Hears each piece of the text; the trace is that of the step that it was chosen from, null for the
@@ -12,21 +13,21 @@ export interface WriteCall extends Omit<GenerateCall<"mass">, "trace" | "onToken
 export interface Written {
   text: string;
   report: GenerateReport;
-  /** Of the document, for each of the weightings. */
+  /** Of the document, one of each of the heads' choices. */
   attention: AttentionMap[];
 }
 
 /** Decodes an answer behind the document's segment and the question, and gathers what the heads read.
- * @param weightings of the heads, each for an attention map of its own */
+ * @param heads each for an attention map of its own */
 export async function writeAnswer(
   engine: Engine,
   sequence: number,
   segment: TokenizedSegment,
-  weightings: readonly HeadWeights[],
+  heads: readonly CitingHeads[],
   { onPiece = () => {}, ...call }: WriteCall,
 ): Promise<Written> {
   const { start, end } = documentTokens(segment);
-  const attention = weightings.map(() => new AttentionMap(start, end));
+  const attention = heads.map(({ haveSteadyPart }) => new AttentionMap(start, end, haveSteadyPart));
   let text = "";
   const report = await engine.generate<"mass">(sequence, {
     ...call,
@@ -35,8 +36,10 @@ export async function writeAnswer(
       const piece = text === "" ? token.text.trimStart() : token.text;
       const { trace } = token;
       if (trace !== null) {
-        for (const [index, map] of attention.entries())
-          map.add(pageMasses(trace, weightings[index]!), trace.depthTokens, piece, text.length);
+        for (const [index, map] of attention.entries()) {
+          const masses = pageMasses(trace, heads[index]!.weights);
+          map.add(masses, trace.depthTokens, piece, text.length);
+        }
       }
       onPiece(piece, trace);
       text += piece;

@@ -4,7 +4,7 @@ import type { Citation } from "../../contract/answer.ts";
 import { ScholiaError } from "../../contract/errors.ts";
 import type { CitedAnswer } from "../../contract/quality.ts";
 import { citationsOf, placesIn } from "../answer/citations.ts";
-import { citingWeights, evenWeights } from "../answer/citingWeights.ts";
+import { allHeads, citingHeads } from "../answer/citingHeads.ts";
 import { type Span, sentencesOf } from "../answer/sentences.ts";
 import { type Written, writeAnswer } from "../answer/writeAnswer.ts";
 import type { RunSink } from "../channel.ts";
@@ -106,8 +106,8 @@ async function askAndCite(
     const { conversation } = layOutPrompt(engine.model, document, [], fact.question);
     const { tokens } = await tokenizeSegment(engine, conversation);
     await engine.prefill(fork, tokens, { wantLogits: true, signal });
-    const weightings = [citingWeights(engine.model, { file: profile }), evenWeights(engine.model)];
-    const written = await writeAnswer(engine, fork, segment, weightings, {
+    const heads = [citingHeads(engine.model, { file: profile }), allHeads(engine.model)];
+    const written = await writeAnswer(engine, fork, segment, heads, {
       mode,
       budgetTokens,
       maxTokens: answerTokens,

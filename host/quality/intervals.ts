@@ -16,6 +16,21 @@ export function pairedInterval(groups: readonly (readonly number[])[], seed: num
   return bootstrap(groups.length, seed, (drawn) => mean(drawn.flatMap((index) => groups[index]!)));
 }
 
+/** The mean over strata (tasks, say) of what {@link pairedInterval} gives of each: every one counts alike,
+ * however many samples it has. */
+export function stratifiedInterval(
+  strata: readonly (readonly (readonly number[])[])[],
+  seed: number,
+): Interval {
+  const random = randomNumbers(seed);
+  const drawn = (groups: readonly (readonly number[])[]) =>
+    groups.map(() => groups[Math.floor(random() * groups.length)]!);
+  const values = Array.from({ length: resamples }, () =>
+    mean(strata.map((groups) => mean(drawn(groups).flat()))),
+  );
+  return { value: mean(strata.map((groups) => mean(groups.flat()))), ...middle(values) };
+}
+
 /** The ratio of two geometric means over texts, of quantities that were measured at the same positions:
  * runs of neighbouring positions are drawn together, for both alike.
  * @param ours, theirs [texts][positions] */

@@ -25,7 +25,13 @@ import {
   measureDivergence,
   middleOfTail,
 } from "./divergence.ts";
-import { meanInterval, pairedInterval, ratioInterval, shareInterval } from "./intervals.ts";
+import {
+  meanInterval,
+  pairedInterval,
+  ratioInterval,
+  shareInterval,
+  stratifiedInterval,
+} from "./intervals.ts";
 import {
   atBytesOfUniform32,
   budgeted,
@@ -111,7 +117,7 @@ async function measure(
     klOfUniform32: divergence.length === 0 ? [] : ratiosOf(divergence, names, input.seed),
     bar: divergence.length === 0 ? [] : barOf(divergence, names, input.seed),
     tasks,
-    scoreLessDense: tasks.length === 0 ? [] : differencesOf(tasks, names, input.seed),
+    ...lessDense(tasks, tasks.length === 0 ? [] : names, input.seed),
     citations,
     citationShares: citations.length === 0 ? [] : sharesOf(citations),
   };
@@ -271,18 +277,43 @@ function sharesOf(answers: CitedAnswer[]): CitationShare[] {
   });
 }
 
-/** Questions about one document are no independent samples. */
-function differencesOf(scores: TaskScore[], modes: string[], seed: number) {
-  const keyOf = ({ task, sample }: TaskScore) => `${task} ${sample}`;
-  const documents = [...new Set(scores.map(keyOf))];
-  return modes.map((mode) => {
-    const groups = documents.map((document) => {
-      const own = scores.filter((score) => keyOf(score) === document);
-      const truth = own.filter((score) => score.mode === "dense");
-      return own
-        .filter((score) => score.mode === mode)
-        .map((score, index) => score.score - truth[index]!.score);
-    });
-    return { mode, difference: pairedInterval(groups, seed) };
-  });
+/** Of one mode and task, a group for each document: its questions are no independent samples. */
+function differencesOf(scores: TaskScore[], mode: string, task: string): number[][] {
+  const of = (mode: string) => scores.filter((row) => row.task === task && row.mode === mode);
+  const dense = of("dense");
+  const differences = of(mode).map(({ sample, score }, index) => ({
+    sample,
+    difference: score - dense[index]!.score,
+  }));
+  const samples = [...new Set(differences.map(({ sample }) => sample))];
+  return samples.map((sample) =>
+    differences.filter((row) => row.sample === sample).map(({ difference }) => difference),
+  );
+}
+
+function lessDense(
+  scores: TaskScore[],
+  modes: string[],
+  seed: number,
+): Pick<QualityReport, "taskLessDense" | "scoreLessDense"> {
+  const tasks = [...new Set(scores.map(({ task }) => task))];
+  const telling = tasks.filter((task) =>
+    scores.some((row) => row.task === task && row.mode === "dense" && row.score > 0),
+  );
+  return {
+    taskLessDense: modes.flatMap((mode) =>
+      tasks.map((task) => ({
+        task,
+        mode,
+        difference: pairedInterval(differencesOf(scores, mode, task), seed),
+      })),
+    ),
+    scoreLessDense: modes.map((mode) => ({
+      mode,
+      difference: stratifiedInterval(
+        telling.map((task) => differencesOf(scores, mode, task)),
+        seed,
+      ),
+    })),
+  };
 }

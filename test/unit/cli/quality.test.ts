@@ -32,6 +32,7 @@ function reportOf(modes: Record<string, { kl: number; bytes: number; holds: bool
       holds,
     })),
     tasks: [],
+    taskLessDense: [],
     scoreLessDense: [],
     citations: [],
     citationShares: [],

@@ -1,8 +1,10 @@
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { decodeTrace, traceMaxBytes } from "../../../contract/trace.ts";
 import { AttentionMap, type MassTrace, pageMasses } from "../../../host/answer/attention.ts";
-import { citingWeights } from "../../../host/answer/citingWeights.ts";
+import { citingHeads } from "../../../host/answer/citingHeads.ts";
 import { type BlocksTrace, traceFrame } from "../../../host/answer/traceFrame.ts";
+import { loadHeadProfile, shippedProfilesDir } from "../../../host/models/headProfile.ts";
 
 /** A trace of heads that read these blocks with these masses. */
 function trace(
@@ -68,11 +70,24 @@ describe("pageMasses", () => {
   });
 });
 
-describe("citingWeights", () => {
+describe("the heads that cite", () => {
   const model = { layers: 2, kvHeads: 2 };
 
-  test("are even without retrieval scores", () => {
-    expect(Array.from(citingWeights(model, { file: null }))).toEqual([0.25, 0.25, 0.25, 0.25]);
+  test("are those that copy, where the profile says which", async () => {
+    const file = await loadHeadProfile(join(shippedProfilesDir(), "smollm2-135m.json"));
+    const { score } = file.measured.retrieval!;
+    const { weights, haveSteadyPart } = citingHeads(file.model, { file });
+    expect(haveSteadyPart).toBe(false);
+    expect(sum(Array.from(weights))).toBeCloseTo(1);
+    const order = Array.from(weights, (_, head) => head);
+    const by = (values: ArrayLike<number>) => (a: number, b: number) => values[b]! - values[a]!;
+    expect([...order].sort(by(weights))).toEqual([...order].sort(by(score.flat())));
+  });
+
+  test("are all alike without retrieval scores", () => {
+    const { weights, haveSteadyPart } = citingHeads(model, { file: null });
+    expect(Array.from(weights)).toEqual([0.25, 0.25, 0.25, 0.25]);
+    expect(haveSteadyPart).toBe(true);
   });
 });
 
@@ -89,7 +104,7 @@ describe("AttentionMap", () => {
   };
 
   test("finds the passage of each sentence, not what is always read", () => {
-    const map = new AttentionMap(64, 1664);
+    const map = new AttentionMap(64, 1664, true);
     for (let at = 0; at < 10; at++) {
       map.add(step(at % 3 === 0 ? { 20: 0.1 } : {}), depth, at === 9 ? ". " : "a", at);
     }
@@ -102,28 +117,38 @@ describe("AttentionMap", () => {
     expect(map.standOut(99, 100, 2, 2)).toEqual([]);
   });
 
+  test("takes no steady part off where there is none: an answer may copy one passage throughout", () => {
+    const attended = (hasSteadyPart: boolean) => {
+      const map = new AttentionMap(64, 1664, hasSteadyPart);
+      for (let at = 0; at < 10; at++) map.add(step({ 20: at === 0 ? 0.1 : 0.2 }), depth, "a", at);
+      return map.standOut(0, 99, 1, 2);
+    };
+    expect(attended(false)).toMatchObject([{ first: 20, end: 21 }]);
+    expect(attended(true)).toEqual([]);
+  });
+
   test("names nothing when attention is even", () => {
-    const map = new AttentionMap(64, 1664);
+    const map = new AttentionMap(64, 1664, true);
     for (let at = 0; at < 10; at++) map.add(step({}), depth, "a", at);
     expect(map.standOut(0, 99, 5, 0.01)).toEqual([]);
   });
 
   test("leaves out sinks, near tokens and what is not the document", () => {
-    const map = new AttentionMap(40, 1664);
+    const map = new AttentionMap(40, 1664, true);
     for (let at = 0; at < 10; at++) {
       const spikes = at % 5 === 0 ? { 0: 0.5, 3: 0.5, 104: 0.5, 110: 0.5 } : {};
       map.add(step(spikes), depth, "a", at);
     }
     expect(map.standOut(0, 99, 5, 0.5)).toEqual([]);
     // Near: the document's last tokens while hardly anything follows it.
-    const near = new AttentionMap(64, 1664);
+    const near = new AttentionMap(64, 1664, true);
     near.add(step({ 100: 0.5 }), 1670, "a", 0);
     near.add(step({}), 1670, "b", 1);
     expect(near.standOut(0, 99, 5, 0.5)).toEqual([]);
   });
 
   test("has no answer for a document shorter than the sink", () => {
-    const map = new AttentionMap(10, 50);
+    const map = new AttentionMap(10, 50, true);
     map.add(step({}), depth, "a", 0);
     expect(map.standOut(0, 99, 5, 0)).toEqual([]);
   });

@@ -37,7 +37,7 @@ const kvPageOf = (character: number) => Math.floor((character / 4 + tokensBefore
 
 /** Attention that goes to these characters of the document while the answer is written. */
 function attentionTo(places: { at: number; to: number }[], answer: string): AttentionMap {
-  const map = new AttentionMap(tokensBefore, documentEnd);
+  const map = new AttentionMap(tokensBefore, documentEnd, true);
   const depth = documentEnd + 300;
   for (let at = 0; at < answer.length; at += 4) {
     const masses = new Float32Array(Math.ceil(depth / 16)).fill(0.0001);

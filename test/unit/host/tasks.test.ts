@@ -1,7 +1,13 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { taskNames } from "../../../contract/quality.ts";
-import { meanInterval, pairedInterval, ratioInterval } from "../../../host/quality/intervals.ts";
+import {
+  meanInterval,
+  pairedInterval,
+  ratioInterval,
+  shareInterval,
+  stratifiedInterval,
+} from "../../../host/quality/intervals.ts";
 import { makeTask, scoreOf, type TaskQuestion } from "../../../host/quality/tasks.ts";
 import { madeUpText, randomNumbers } from "../../../host/tokens/madeUpText.ts";
 
@@ -117,6 +123,33 @@ describe("intervals", () => {
     const ours = theirs.map((text) => text.map((kl) => kl / 2));
     const { value, low, high } = ratioInterval(ours, theirs, 1);
     for (const number of [value, low, high]) expect(number).toBeCloseTo(0.5, 12);
+  });
+
+  test("each task counts alike in their mean, however many questions it has", () => {
+    const { value, low, high } = stratifiedInterval(
+      [
+        [
+          [1, 1],
+          [1, 1, 1, 1],
+        ],
+        [[0]],
+      ],
+      1,
+    );
+    expect([value, low, high]).toEqual([0.5, 0.5, 0.5]);
+    const varied = stratifiedInterval([[[-1], [0], [0], [0]], [[0.25]]], 1);
+    expect(varied.value).toBe(0);
+    expect(varied.low).toBeLessThan(-0.1);
+    expect(varied.high).toBe(0.125);
+  });
+
+  test("a share's interval is what the books say, and no point where all hit", () => {
+    const { value, low, high } = shareInterval(8, 10);
+    expect(value).toBe(0.8);
+    expect(low).toBeCloseTo(0.49, 2);
+    expect(high).toBeCloseTo(0.943, 3);
+    expect(shareInterval(20, 20).low).toBeCloseTo(0.839, 3);
+    expect(shareInterval(20, 20).high).toBeCloseTo(1, 12);
   });
 
   test("a mean's interval holds it, and shrinks with more positions", () => {
