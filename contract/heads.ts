@@ -59,6 +59,16 @@ export interface HeadCurves {
   texts: { name: string; kind: "given" | "retrieval"; tokens: number }[];
 }
 
+/** Rank correlations (Spearman's) over the heads between what was measured on two texts. */
+export interface TextAgreement {
+  one: string;
+  other: string;
+  /** Of sensitivity: output error with the largest blocks less that with the smallest, at the reference. */
+  sensitivity: number;
+  /** Of output error, mean over all block sizes and budgets. */
+  errors: number;
+}
+
 export interface CalibrationReport {
   table: HeadTable;
   /** Where the profile was written. */
@@ -72,4 +82,7 @@ export interface CalibrationReport {
   recall: number;
   uniformRecall: number;
   texts: { name: string; tokens: number; kind: "given" | "retrieval"; reused: boolean }[];
+  /** Of each document with each, and of texts as they are with those in which facts are asked for. Empty
+   * where heads were not measured. */
+  agreement: TextAgreement[];
 }

@@ -1,6 +1,6 @@
 import { resolve } from "node:path";
 import type { CalibrationReport } from "../../contract/heads.ts";
-import { bytes, count } from "../format.ts";
+import { bytes, count, table as tableText } from "../format.ts";
 import { writeHeadReport } from "../headReport/headReport.ts";
 import { type EngineOptions, engineSettings } from "../options.ts";
 import { exitCodes, type Shell } from "../shell.ts";
@@ -53,7 +53,18 @@ function calibrationText(report: CalibrationReport): string {
     `Output error ${report.outputError.toFixed(4)}, ${percent(report.outputError, report.uniformOutputError)} of uniform 32's ${report.uniformOutputError.toFixed(4)}; recall ${report.recall.toFixed(3)} against ${report.uniformRecall.toFixed(3)}.`,
     `Bytes per token at the reference: ${bytes(report.bytesPerToken)}; uniform 32: ${bytes(report.uniformBytesPerToken)}.`,
     `Blocks: ${histogram}.`,
+    ...agreementLines(report),
     `Wrote ${report.path}`,
     "",
   ].join("\n");
+}
+
+function agreementLines({ agreement }: CalibrationReport): string[] {
+  if (agreement.length === 0) return [];
+  const rows = agreement.map(({ one, other, sensitivity, errors }) => [
+    `${one} / ${other}`,
+    sensitivity.toFixed(2),
+    errors.toFixed(2),
+  ]);
+  return ["", tableText(rows, ["rank correlation over heads", "sensitivity", "all errors"]), ""];
 }

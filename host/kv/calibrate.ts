@@ -9,7 +9,7 @@ import { readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { z } from "zod";
 import { ScholiaError } from "../../contract/errors.ts";
-import type { CalibrationReport } from "../../contract/heads.ts";
+import type { CalibrationReport, TextAgreement } from "../../contract/heads.ts";
 import type { RunParsed } from "../../contract/routes.ts";
 import type { RunSink } from "../channel.ts";
 import type { Engine, HeadErrors, PrefillProgress } from "../engine/engine.ts";
@@ -26,6 +26,7 @@ import { headTable } from "../models/headTable.ts";
 import type { OpenDocuments } from "../prefill/readDocument.ts";
 import type { ResidentEngine } from "../residentEngine.ts";
 import { writeWhole } from "../store/files.ts";
+import { agreements } from "./agreement.ts";
 import { allocateHeads, type Choice } from "./allocateHeads.ts";
 import { type CalibrationText, calibrationTexts } from "./calibrationTexts.ts";
 import { headReading } from "./readCost.ts";
@@ -65,7 +66,29 @@ export async function calibrate(
   const retrieval = retrievalOf(engine.model, copied, reference);
   const profile = makeProfile(input, engine, digest, reference, texts, table, retrieval);
   const path = await writeProfile(input, engine, dataDir, profile);
-  return reportOf(profile, path, engine, measured);
+  const agreement = agreementOf(measured, reference);
+  return { ...reportOf(profile, path, engine, measured), agreement };
+}
+
+/** Documents with each other, then texts as they are with those in which facts are asked for. */
+function agreementOf(measured: MeasuredText[], { budgetTokens }: Reference): TextAgreement[] {
+  const groups = (nameOf: (text: CalibrationText) => string) =>
+    [...new Set(measured.map(({ text }) => nameOf(text)))].map((name) => ({
+      name,
+      errors: meanOf(
+        measured.filter(({ text }) => nameOf(text) === name).map(({ errors }) => errors),
+      ),
+    }));
+  return [
+    ...agreements(
+      groups(({ name }) => name),
+      budgetTokens,
+    ),
+    ...agreements(
+      groups(({ kind }) => (kind === "given" ? "as they are" : "facts asked")),
+      budgetTokens,
+    ),
+  ];
 }
 
 /** Measures what makes retrieval heads, and adds it to the model's profile, whose other numbers stay. */
@@ -467,6 +490,7 @@ function reportOf(
       kind: text.kind,
       reused,
     })),
+    agreement: [],
   };
 }
 

@@ -53,6 +53,8 @@ describe("scholia calibrate", () => {
     const profile = parseHeadProfile(await readFile(report.path, "utf8"), report.path);
     expect(profile.reference).toEqual({ contextTokens: 2048, budgetTokens: 512 });
     expect(profile.texts).toHaveLength(2);
+    expect(report.agreement).toMatchObject([{ one: "as they are", other: "facts asked" }]);
+    expect(report.agreement[0]!.errors).toBeGreaterThan(0.3);
   });
 
   test("does not measure again what it has measured, and comes to the same", async () => {

@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { agreements, rankCorrelation } from "../../../host/kv/agreement.ts";
 import { allocateHeads } from "../../../host/kv/allocateHeads.ts";
 import { choicesOf, meanOf, retrievalOf } from "../../../host/kv/calibrate.ts";
 import { copiedTokens } from "../../../host/kv/calibrationTexts.ts";
@@ -34,6 +35,38 @@ describe("the means over texts", () => {
     expect(mean.outputError.map((value) => Number(value.toFixed(12)))).toEqual([0.2, 0.2]);
     expect(mean.recall).toEqual([0.75, 0.5]);
     expect(mean.queries).toBe(8);
+  });
+});
+
+describe("the agreement of texts", () => {
+  test("is that of the order of heads, ties sharing their rank", () => {
+    expect(rankCorrelation([1, 2, 3, 4], [10, 20, 30, 4000])).toBe(1);
+    expect(rankCorrelation([1, 2, 3, 4], [4, 3, 2, 1])).toBe(-1);
+    expect(rankCorrelation([1, 2, 3], [5, 5, 5])).toBe(0);
+    // By the books: 1 - 6 Σd² / (n (n² - 1)) with d = 0, 1, 1, 0.
+    expect(rankCorrelation([1, 2, 3, 4], [1, 3, 2, 4])).toBeCloseTo(0.8, 12);
+    expect(rankCorrelation([1, 1, 2], [1, 1, 2])).toBeCloseTo(1, 12);
+  });
+
+  test("is whole for a text and itself, small for unrelated ones, and of the reference budget", () => {
+    const named = (name: string, seed: number) => ({ name, errors: tableOf(400, seed) });
+    const found = agreements([named("a", 1), named("b", 1), named("c", 2)], 1024);
+    expect(found.map(({ one, other }) => one + other)).toEqual(["ab", "ac", "bc"]);
+    expect(found[0]!.sensitivity).toBeCloseTo(1, 12);
+    expect(found[0]!.errors).toBeCloseTo(1, 12);
+    for (const { sensitivity, errors } of found.slice(1)) {
+      expect(Math.abs(sensitivity)).toBeLessThan(0.2);
+      expect(Math.abs(errors)).toBeLessThan(0.2);
+    }
+    // What the other budgets say of sensitivity changes nothing.
+    const perHead = blockTokens.length * budgetTokens.length;
+    const at = budgetTokens.indexOf(1024);
+    const noisy = named("d", 1);
+    noisy.errors.outputError = noisy.errors.outputError.map((error, index) =>
+      (index % perHead) % budgetTokens.length === at ? error : 1 - error,
+    );
+    expect(agreements([named("a", 1), noisy], 1024)[0]!.sensitivity).toBeCloseTo(1, 12);
+    expect(agreements([named("a", 1), noisy], 256)[0]!.sensitivity).toBeLessThan(0);
   });
 });
 
