@@ -153,12 +153,7 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
     .option("--tasks <list>", "only these tasks (default: all)", wordsOf(taskNames), [])
     .option("--samples <n>", "documents of each task", wholeNumber(1, 1000), 2)
     .option("--facts <n>", "planted in each text, for citations", wholeNumber(1, 200), 20)
-    .option(
-      "--digests <list>",
-      "compare these digests instead of head maps",
-      wordsOf(digestKinds),
-      [],
-    )
+    .option("--digests <list>", "compare these digests", wordsOf(digestKinds), [])
     .option("--bits <list>", "of a number of the digests; 16: not quantised", digestBitsOf, [4])
     .option(
       "--same <what>",
@@ -168,11 +163,16 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
     )
     .option(
       "--budgets <list>",
-      "compare the profile at these instead, e.g. 512,1024,8% (at least 1,024)",
+      "compare the profile at these, e.g. 512,1024,8% (at least 1,024)",
       budgetsOf,
       [],
     )
-    .option("--shuffles <n>", "profiles with shuffled heads", wholeNumber(0, 16), 1)
+    .option("--profiles <files...>", "compare these head profiles, too", [])
+    .option(
+      "--shuffles <n>",
+      "compare the profile, and so many with shuffled heads (default: 1 where nothing else is compared)",
+      wholeNumber(0, 16),
+    )
     .option("--seed <n>", "seed of what is made up", wholeNumber(0, 0xffff), 1)
     .action(
       runs<QualityOptions>((shell, [model], options) =>

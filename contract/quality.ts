@@ -61,6 +61,10 @@ export interface DivergenceRow {
   /** Mean bytes of keys, values and digests, and blocks of all heads, that a token read. */
   bytesPerToken: number;
   blocksPerToken: number;
+  /** What dense reading reads. */
+  denseBytesPerToken: number;
+  /** [positions] */
+  klByPosition: number[];
 }
 
 /** One answer to one question of a task. */

@@ -258,15 +258,18 @@ export const runInputs = {
     samples: z.int().min(1).max(1000).default(2),
     /** Facts planted in each text, for citations. */
     facts: z.int().min(1).max(200).default(20),
-    /** Compare these digests, each with these bits, with uniform 32's; empty: compare head maps. */
+    /** Compare these digests, each with these bits, with uniform 32's. */
     digests: z.array(z.enum(digestKinds)).default([]),
     bits: z.array(z.union(digestBits.map((bits) => z.literal(bits)))).default([4]),
     /** What the digests are compared at: equal bytes read per token, or equal budgets. */
     same: z.enum(equalities).default("bytes"),
-    /** Compare the profile at these budgets; empty: compare head maps. */
+    /** Compare these head profiles, too, each at the bytes of uniform 32. */
+    profiles: z.array(z.string().min(1)).max(16).default([]),
+    /** Compare the profile at these budgets. */
     budgets: z.array(budgetSchema).max(16).default([]),
-    /** Maps whose heads are shuffled, beside the profile. */
-    shuffles: z.int().min(0).max(16).default(1),
+    /** Compare the profile, and so many maps with shuffled heads; absent: one, and none beside digests,
+     * profiles or budgets. */
+    shuffles: z.int().min(0).max(16).optional(),
     seed: z.int().min(0).max(0xffff).default(1),
   }),
   "models.get": z.strictObject({ id: z.string().min(1).max(200) }),
@@ -275,11 +278,11 @@ export const runInputs = {
 /** The files of this machine that an input names: a window may name only those that it was given. */
 export function namedFiles(input: unknown): string[] {
   if (typeof input !== "object" || input === null) return [];
-  const { path, output, texts, model, profile } = input as Record<string, unknown>;
+  const { path, output, texts, model, profile, profiles } = input as Record<string, unknown>;
   // Catalog ids hold no separators; "uniform" is no file.
   const models = [model].filter((name) => typeof name === "string" && /[/\\]/.test(name));
-  const profiles = [profile].filter((name) => name !== "uniform");
-  return [path, output, texts, models, profiles]
+  const ownProfile = [profile].filter((name) => name !== "uniform");
+  return [path, output, texts, models, ownProfile, profiles]
     .flat()
     .filter((name): name is string => typeof name === "string");
 }

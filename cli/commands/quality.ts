@@ -2,6 +2,7 @@ import { resolve } from "node:path";
 import type { DigestBits, DigestKind } from "../../contract/heads.ts";
 import {
   type Budget,
+  type DivergenceRow,
   type Equality,
   type Estimate,
   type QualityPart,
@@ -25,8 +26,9 @@ export interface QualityOptions extends EngineOptions {
   digests: DigestKind[];
   bits: DigestBits[];
   same: Equality;
+  profiles: string[];
   budgets: Budget[];
-  shuffles: number;
+  shuffles?: number;
   seed: number;
 }
 
@@ -45,8 +47,9 @@ export async function quality(shell: Shell, options: QualityOptions): Promise<nu
     digests: options.digests,
     bits: options.bits,
     same: options.same,
+    profiles: options.profiles.map((profile) => resolve(profile)),
     budgets: options.budgets,
-    shuffles: options.shuffles,
+    ...(options.shuffles === undefined ? {} : { shuffles: options.shuffles }),
     seed: options.seed,
   });
   const report = await shell.follow(run);
@@ -80,6 +83,9 @@ const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
 const mean = (values: number[]): number =>
   values.reduce((sum, value) => sum + value, 0) / Math.max(1, values.length);
 
+const shareOfDense = ({ bytesPerToken, denseBytesPerToken }: DivergenceRow): number =>
+  bytesPerToken / denseBytesPerToken;
+
 function divergenceLines({ divergence, modes, klOfUniform32, bar }: QualityReport): string[] {
   if (divergence.length === 0) return [];
   const texts = [...new Set(divergence.map(({ text }) => text))];
@@ -109,6 +115,10 @@ function divergenceLines({ divergence, modes, klOfUniform32, bar }: QualityRepor
       (mode) => `${(100 * mean(of(mode).map((row) => row.sameTopToken))).toFixed(1)} %`,
     ),
     cells("read per token", (mode) => bytes(readBy(mode))),
+    cells(
+      "of what dense reading reads",
+      (mode) => `${(100 * mean(of(mode).map(shareOfDense))).toFixed(1)} %`,
+    ),
     cells("blocks per token", (mode) => count(mean(of(mode).map((row) => row.blocksPerToken)))),
     cells("positions", (mode) => count(of(mode).reduce((sum, row) => sum + row.positions, 0))),
     "",

@@ -262,6 +262,33 @@ export interface CopiedTokens {
   sources: Int32Array;
 }
 
+/** A way of reading AB-Sparse that is compared with dense reading. */
+export interface TailMode {
+  profile: NativeHeadProfile;
+  budgetTokens: number;
+}
+
+/** A tail of tokens, read one by one in one mode, beside the same tail read densely. */
+export interface TailComparison {
+  /** [tokens] KL(dense || mode) of the next token, nats. */
+  kl: Float64Array;
+  /** [tokens] 1: both hold the same token for the likeliest. */
+  sameTop: Uint8Array;
+  /** [tokens - 1] what the tail's own next token costs more, nats. */
+  lossIncrease: Float64Array;
+  /** kv_blocks read, all heads and tokens. */
+  blocks: number;
+  /** Bytes summed over the tokens. */
+  kvBytes: number;
+  digestBytes: number;
+  denseBytes: number;
+}
+
+export interface TailProgress {
+  /** Compared in all modes. */
+  doneTokens: number;
+}
+
 export interface TimingOptions {
   /** Default `ab-sparse`. */
   mode?: Mode | undefined;
@@ -388,6 +415,15 @@ export interface NativeEngine {
     copies: CopiedTokens,
     onProgress?: (progress: PrefillProgress) => void,
   ): NativeJob<Float64Array>;
+  /** Decodes the tail, teacher forced, on forks of the sequence: densely, and in each mode. Logits stay
+   * in the engine. The sequence and the engine's profile stay as they are. Errors: those of
+   * `setProfile`, `cancelled`, `context_exceeded`, `out_of_memory`. */
+  compareTail(
+    sequence: number,
+    tail: Int32Array,
+    modes: TailMode[],
+    onProgress?: (progress: TailProgress) => void,
+  ): NativeJob<TailComparison[]>;
   /** @param text tokens to read: at least the largest depth and the decoded tokens. */
   bench(
     text: Int32Array,

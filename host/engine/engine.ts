@@ -31,6 +31,8 @@ import {
   type PrefillOptions,
   type PrefillProgress,
   type StepTiming,
+  type TailComparison,
+  type TailProgress,
   type TimingOptions,
   type TraceDetail,
   type TraceOf,
@@ -83,6 +85,16 @@ export interface HeadProfileInput extends Pick<NativeHeadProfile, "modelFingerpr
 
 export interface RetrievalCall extends CopiedTokens, Stoppable {
   onProgress?: ((progress: PrefillProgress) => void) | undefined;
+}
+
+/** A head profile and a budget to read with. */
+export interface TailModeInput {
+  profile: HeadProfileInput;
+  budgetTokens: number;
+}
+
+export interface TailCall extends Stoppable {
+  onProgress?: ((progress: TailProgress) => void) | undefined;
 }
 
 /** A running answer: its tokens as they come, then its report. Leaving the loop early stops it. */
@@ -150,14 +162,7 @@ export class Engine {
   /** @throws ScholiaError `profile_mismatch`, `invalid_argument`, `device_unavailable` for a digest that
    *   the device does not have */
   setProfile(profile: HeadProfileInput): Promise<void> {
-    return this.run((native) =>
-      native.setProfile({
-        ...profile,
-        digestBits: profile.digestBits ?? 4,
-        blockTokens: Uint16Array.from(profile.blockTokens),
-        budgetShare: Float32Array.from(profile.budgetShare),
-      }),
-    );
+    return this.run((native) => native.setProfile(nativeProfile(profile)));
   }
 
   /** @param parseSpecial the text of a special token becomes that token: for what the program
@@ -298,6 +303,23 @@ export class Engine {
     return this.run((native) => native.measureRetrieval(tokens, copies, onProgress), signal);
   }
 
+  /** Reads the tail token by token, densely and in each mode, each on a fork of its own: how far the
+   * modes' next tokens are from dense reading's. The engine keeps its profile.
+   * @throws ScholiaError as {@link setProfile}; `cancelled`, at the next token; `context_exceeded`,
+   *   `out_of_memory` */
+  compareTail(
+    sequence: number,
+    tail: Int32Array,
+    modes: TailModeInput[],
+    { signal, onProgress }: TailCall = {},
+  ): Promise<TailComparison[]> {
+    const native = modes.map(({ profile, budgetTokens }) => ({
+      profile: nativeProfile(profile),
+      budgetTokens,
+    }));
+    return this.run((engine) => engine.compareTail(sequence, tail, native, onProgress), signal);
+  }
+
   /** @param text tokens to read: at least the largest depth and the decoded tokens. */
   bench(text: Int32Array, { signal, onProgress, ...options }: BenchCall): Promise<BenchRow[]> {
     const request = { ...options, depths: Int32Array.from(options.depths) };
@@ -317,6 +339,13 @@ export class Engine {
     return run(this.native, () => start(this.native), signal);
   }
 }
+
+const nativeProfile = (profile: HeadProfileInput): NativeHeadProfile => ({
+  ...profile,
+  digestBits: profile.digestBits ?? 4,
+  blockTokens: Uint16Array.from(profile.blockTokens),
+  budgetShare: Float32Array.from(profile.budgetShare),
+});
 
 /** Queues a job, stops it with the signal, and turns its error into a ScholiaError. */
 async function run<T>(

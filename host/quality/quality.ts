@@ -16,7 +16,12 @@ import type { RunSink } from "../channel.ts";
 import type { Document } from "../document/document.ts";
 import type { Engine } from "../engine/engine.ts";
 import { calibrationTexts } from "../kv/calibrationTexts.ts";
-import { engineProfile, type HeadProfile, uniformProfile } from "../models/headProfile.ts";
+import {
+  engineProfile,
+  type HeadProfile,
+  loadHeadProfile,
+  uniformProfile,
+} from "../models/headProfile.ts";
 import type { OpenDocuments } from "../prefill/readDocument.ts";
 import { measureCitations } from "./citations.ts";
 import {
@@ -45,6 +50,9 @@ import {
 } from "./readingModes.ts";
 import { runTasks } from "./runTasks.ts";
 
+/** With the profiles that are compared read. */
+type QualityInput = RunParsed<"quality.run"> & { compared: HeadProfile[] };
+
 /** Leaves the engine with the profile that it had.
  * @param profile of the model; null: none, and only uniform reading is measured */
 export async function measureQuality(
@@ -55,7 +63,8 @@ export async function measureQuality(
   sink: RunSink,
 ): Promise<QualityReport> {
   try {
-    return await measure(input, engine, profile, documents, sink);
+    const compared = await Promise.all(input.profiles.map(loadHeadProfile));
+    return await measure({ ...input, compared }, engine, profile, documents, sink);
   } finally {
     await engine.setProfile(
       profile === null ? uniformProfile(engine.model) : engineProfile(profile),
@@ -64,7 +73,7 @@ export async function measureQuality(
 }
 
 async function measure(
-  input: RunParsed<"quality.run">,
+  input: QualityInput,
   engine: Engine,
   profile: HeadProfile | null,
   documents: OpenDocuments,
@@ -123,25 +132,44 @@ async function measure(
   };
 }
 
+/** Uniform 32 first, then what was asked for: digests, other profiles, budgets; head maps where none of
+ * them was, or shuffled ones were. */
 function modesAt(
   engine: Engine,
   profile: HeadProfile | null,
-  input: RunParsed<"quality.run">,
+  input: QualityInput,
   depthTokens: number,
 ): ReadingMode[] {
-  const { budgetTokens, digests, shuffles, seed } = input;
-  if (digests.length > 0) return digestModes(engine, profile, input, depthTokens);
-  if (input.budgets.length > 0) return budgetModes(engine, profile, input, depthTokens);
-  const uniforms = [uniform(engine, 32, budgetTokens), uniform(engine, 16, budgetTokens)];
-  if (profile === null) return uniforms;
-  const maps = Array.from({ length: shuffles }, (_, index) =>
-    shuffled(engine, profile, budgetTokens, depthTokens, seed + index),
-  );
+  const others = [
+    ...(input.digests.length > 0 ? digestModes(engine, input, depthTokens) : []),
+    ...input.compared.map((other) =>
+      profiledAtEqualBytes(engine, other, input.budgetTokens, depthTokens, other.name),
+    ),
+    ...(input.budgets.length > 0 ? budgetModes(engine, profile, input, depthTokens) : []),
+  ];
+  const maps =
+    others.length === 0 || input.shuffles !== undefined
+      ? mapModes(engine, profile, input, depthTokens)
+      : [];
+  return [uniform(engine, 32, input.budgetTokens), ...maps, ...others];
+}
+
+/** Block sizes and budgets by head, beside the same for all. */
+function mapModes(
+  engine: Engine,
+  profile: HeadProfile | null,
+  { budgetTokens, shuffles = 1, seed }: QualityInput,
+  depthTokens: number,
+): ReadingMode[] {
+  const uniform16 = uniform(engine, 16, budgetTokens);
+  if (profile === null) return [uniform16];
   return [
-    ...uniforms,
+    uniform16,
     profiled(engine, profile, budgetTokens),
     profiledAtEqualBytes(engine, profile, budgetTokens, depthTokens),
-    ...maps,
+    ...Array.from({ length: shuffles }, (_, index) =>
+      shuffled(engine, profile, budgetTokens, depthTokens, seed + index),
+    ),
   ];
 }
 
@@ -149,29 +177,23 @@ function modesAt(
 const asAsked = (engine: Engine, profile: HeadProfile | null, budgetTokens: number): ReadingMode =>
   profile === null ? uniform(engine, 32, budgetTokens) : profiled(engine, profile, budgetTokens);
 
-/** The profile, or uniform 32 where there is none, from the smallest budget up; uniform 32 beside it. */
+/** The profile, or uniform 32 where there is none, from the smallest budget up. */
 function budgetModes(
   engine: Engine,
   profile: HeadProfile | null,
-  { budgetTokens, budgets }: RunParsed<"quality.run">,
+  { budgetTokens, budgets }: QualityInput,
   depthTokens: number,
 ): ReadingMode[] {
-  const uniform32 = uniform(engine, 32, budgetTokens);
   const mode = asAsked(engine, profile, budgetTokens);
-  return [
-    uniform32,
-    ...budgets
-      .map((budget) => budgeted(mode, budget, depthTokens))
-      .sort((one, other) => one.budgetTokens - other.budgetTokens),
-  ];
+  return budgets
+    .map((budget) => budgeted(mode, budget, depthTokens))
+    .sort((one, other) => one.budgetTokens - other.budgetTokens);
 }
 
-/** Uniform 32, whose digests are mean and standard deviation in INT4, and the others beside it; at equal
- * bytes the profile, too. */
+/** Uniform 32's own digests, mean and standard deviation in INT4, are left out. */
 function digestModes(
   engine: Engine,
-  profile: HeadProfile | null,
-  { budgetTokens, digests, bits, same }: RunParsed<"quality.run">,
+  { budgetTokens, digests, bits, same }: QualityInput,
   depthTokens: number,
 ): ReadingMode[] {
   const modes = digests.flatMap((digest) =>
@@ -179,17 +201,12 @@ function digestModes(
       .filter((width) => digest !== "mean_std" || width !== 4)
       .map((width) => summarised(engine, digest, width, budgetTokens)),
   );
-  const uniform32 = uniform(engine, 32, budgetTokens);
-  if (same === "tokens") return [uniform32, ...modes];
-  return [
-    uniform32,
-    ...modes.map((mode) => atBytesOfUniform32(engine, mode, depthTokens)),
-    ...(profile === null ? [] : [profiledAtEqualBytes(engine, profile, budgetTokens, depthTokens)]),
-  ];
+  if (same === "tokens") return modes;
+  return modes.map((mode) => atBytesOfUniform32(engine, mode, depthTokens));
 }
 
 async function divergences(
-  input: RunParsed<"quality.run">,
+  input: QualityInput,
   engine: Engine,
   profile: HeadProfile | null,
   opened: Document[],
@@ -202,7 +219,7 @@ async function divergences(
       const modes = modesAt(engine, profile, input, middleOfTail(text));
       const onProgress = (done: string) => sink.notice(`${text.name}: ${done}`);
       const call = { signal: sink.signal, onProgress };
-      rows.push(...(await measureDivergence(engine, text, dense(engine), modes, call)));
+      rows.push(...(await measureDivergence(engine, text, modes, call)));
     }
   return rows;
 }
@@ -212,7 +229,7 @@ async function heldOutTexts(
   engine: Engine,
   document: Document,
   contextTokens: number,
-  { seed, tailTokens }: RunParsed<"quality.run">,
+  { seed, tailTokens }: QualityInput,
   index: number,
 ): Promise<HeldOutText[]> {
   const texts = await calibrationTexts(
@@ -237,9 +254,9 @@ async function heldOutTexts(
   }));
 }
 
-const rowOf = ({ klByPosition, ...row }: Divergence): DivergenceRow => ({
+const rowOf = (row: Divergence): DivergenceRow => ({
   ...row,
-  positions: klByPosition.length,
+  positions: row.klByPosition.length,
 });
 
 function ratiosOf(rows: Divergence[], modes: string[], seed: number) {

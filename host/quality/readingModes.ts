@@ -117,9 +117,10 @@ export function profiledAtEqualBytes(
   profile: HeadProfile,
   budgetTokens: number,
   depthTokens: number,
+  name = "profile",
 ): ReadingMode {
   const mode = profiled(engine, profile, budgetTokens);
-  return { ...atBytesOfUniform32(engine, mode, depthTokens), name: "profile, same bytes" };
+  return { ...atBytesOfUniform32(engine, mode, depthTokens), name: `${name}, same bytes` };
 }
 
 /** The profile's block sizes and budgets, dealt out to other heads: what is left of its gain is owed to

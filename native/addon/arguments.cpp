@@ -144,6 +144,16 @@ Napi::FunctionReference Argument::optional_function() const {
   return given() ? Napi::Persistent(function()) : Napi::FunctionReference();
 }
 
+std::vector<Argument> Argument::array() const {
+  if (!value_.IsArray()) refuse("an array");
+  const auto array = value_.As<Napi::Array>();
+  std::vector<Argument> elements;
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    elements.emplace_back(array.Get(i), name_ + "[" + std::to_string(i) + "]");
+  }
+  return elements;
+}
+
 Options::Options(const Argument& argument, std::initializer_list<std::string_view> known)
     : name_(argument.name()), env_(argument.value().Env()) {
   if (!argument.given()) return;
@@ -257,6 +267,17 @@ MeasureRequest measure_request(const Argument& argument) {
   request.block_tokens = from.get("blockTokens").int32s();
   request.budget_tokens = from.get("budgetTokens").int32s();
   return request;
+}
+
+std::vector<TailMode> tail_modes(const Argument& argument) {
+  std::vector<TailMode> modes;
+  for (const Argument& mode : argument.array()) {
+    const Options from(mode, {"profile", "budgetTokens"});
+    TailMode& added = modes.emplace_back();
+    added.profile = head_profile(from.get("profile"));
+    added.options.budget_tokens = int(from.get("budgetTokens").integer(1, kMaxInt));
+  }
+  return modes;
 }
 
 BenchOptions bench_options(const Argument& argument) {

@@ -44,6 +44,7 @@ class Argument {
   // The values that go with an array of words.
   template <typename T>
   std::vector<T> choices(const std::vector<std::pair<std::string_view, T>>& words) const;
+  std::vector<Argument> array() const;
 
   // With a default for when the argument is not given.
   bool boolean(bool fallback) const { return given() ? boolean() : fallback; }
@@ -126,6 +127,8 @@ struct MeasureRequest {
 };
 MeasureRequest measure_request(const Argument& argument);
 std::vector<CopiedToken> copied_tokens(const Argument& argument);
+// Each a head profile's fields and a decode's.
+std::vector<TailMode> tail_modes(const Argument& argument);
 BenchOptions bench_options(const Argument& argument);
 
 template <typename T>
@@ -141,12 +144,8 @@ T Argument::choice(const std::vector<std::pair<std::string_view, T>>& words) con
 
 template <typename T>
 std::vector<T> Argument::choices(const std::vector<std::pair<std::string_view, T>>& words) const {
-  if (!value_.IsArray()) refuse("an array");
-  const auto array = value_.As<Napi::Array>();
   std::vector<T> values;
-  for (uint32_t i = 0; i < array.Length(); ++i) {
-    values.push_back(Argument(array.Get(i), name_ + "[" + std::to_string(i) + "]").choice(words));
-  }
+  for (const Argument& element : array()) values.push_back(element.choice(words));
   return values;
 }
 

@@ -69,6 +69,7 @@ Napi::Function EngineObject::define(Napi::Env env, Shared* shared) {
                          InstanceMethod<&EngineObject::time_steps>("timeSteps"),
                          InstanceMethod<&EngineObject::measure_heads>("measureHeads"),
                          InstanceMethod<&EngineObject::measure_retrieval>("measureRetrieval"),
+                         InstanceMethod<&EngineObject::compare_tail>("compareTail"),
                          InstanceMethod<&EngineObject::bench>("bench"),
                      },
                      shared);
@@ -460,6 +461,26 @@ Napi::Value EngineObject::measure_retrieval(const Napi::CallbackInfo& info) {
         return engine.measure_retrieval(tokens, copies, progress, &cancel);
       },
       settler<std::vector<double>>(id));
+  return job_object(info.Env(), id);
+}
+
+Napi::Value EngineObject::compare_tail(const Napi::CallbackInfo& info) {
+  const Arguments arguments(info, "Engine.compareTail");
+  const SequenceId after = sequence(arguments, 0);
+  auto tail = arguments.get(1, "tail").int32s();
+  auto modes = tail_modes(arguments.get(2, "modes"));
+  auto callback = arguments.get(3, "onProgress").optional_function();
+  const bool reports = !callback.IsEmpty();
+  const JobId id = begin_job(info.Env(), "compareTail", std::move(callback));
+  thread_.submit<std::vector<TailComparison>>(
+      id,
+      [=, this, tail = std::move(tail), modes = std::move(modes)](Engine& engine,
+                                                                const CancelFlag& cancel) {
+        Engine::TailCallback progress;
+        if (reports) progress = [this, id](int done_tokens) { emit(id, TailProgress{done_tokens}); };
+        return engine.compare_tail(after, tail, modes, progress, &cancel);
+      },
+      settler<std::vector<TailComparison>>(id));
   return job_object(info.Env(), id);
 }
 

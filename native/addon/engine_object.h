@@ -80,6 +80,7 @@ class EngineObject final : public Napi::ObjectWrap<EngineObject> {
   Napi::Value time_steps(const Napi::CallbackInfo& info);
   Napi::Value measure_heads(const Napi::CallbackInfo& info);
   Napi::Value measure_retrieval(const Napi::CallbackInfo& info);
+  Napi::Value compare_tail(const Napi::CallbackInfo& info);
   Napi::Value bench(const Napi::CallbackInfo& info);
 
   // Registers a job, which holds the object and the environment until it ends.

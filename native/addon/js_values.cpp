@@ -142,6 +142,18 @@ Napi::Value bench_row(Napi::Env env, const BenchRow& row) {
       .object();
 }
 
+Napi::Value tail_comparison(Napi::Env env, const TailComparison& value) {
+  return Fields(env)
+      .set("kl", copy<Napi::Float64Array>(env, value.kl))
+      .set("sameTop", copy<Napi::Uint8Array>(env, value.same_top))
+      .set("lossIncrease", copy<Napi::Float64Array>(env, value.loss_increase))
+      .number("blocks", value.n_blocks)
+      .number("kvBytes", value.kv_bytes)
+      .number("digestBytes", value.digest_bytes)
+      .number("denseBytes", value.dense_bytes)
+      .object();
+}
+
 Napi::Object trace_object(Napi::Env env, const StepTrace& trace, bool with_mass) {
   size_t n_bytes = bytes_of(trace.n_blocks, trace.tokens_read, trace.block_tokens);
   const bool with_kept = !trace.mass_kept.empty();
@@ -316,6 +328,16 @@ Napi::Value to_js(Napi::Env env, const HeadErrors& value) {
       .set("recall", copy<Napi::Float64Array>(env, value.recall))
       .number("queries", value.n_queries)
       .object();
+}
+
+Napi::Value to_js(Napi::Env env, const TailProgress& value) {
+  return Fields(env).number("doneTokens", value.done_tokens).object();
+}
+
+Napi::Value to_js(Napi::Env env, const std::vector<TailComparison>& value) {
+  auto array = Napi::Array::New(env, value.size());
+  for (uint32_t i = 0; i < value.size(); ++i) array.Set(i, tail_comparison(env, value[i]));
+  return array;
 }
 
 Napi::Value to_js(Napi::Env env, const BenchProgress& value) {

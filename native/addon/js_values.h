@@ -26,6 +26,11 @@ struct BenchProgress {
   std::string message;
 };
 
+// So many tokens of a tail were compared.
+struct TailProgress {
+  int done_tokens = 0;
+};
+
 struct LoadProgress {
   double fraction = 0;
 };
@@ -62,6 +67,8 @@ Napi::Value to_js(Napi::Env env, const TokenValue& value);
 Napi::Value to_js(Napi::Env env, const GenerateReport& value);
 Napi::Value to_js(Napi::Env env, const StepTiming& value);
 Napi::Value to_js(Napi::Env env, const HeadErrors& value);
+Napi::Value to_js(Napi::Env env, const TailProgress& value);
+Napi::Value to_js(Napi::Env env, const std::vector<TailComparison>& value);
 Napi::Value to_js(Napi::Env env, const BenchProgress& value);
 Napi::Value to_js(Napi::Env env, const std::vector<BenchRow>& value);
 

@@ -10,6 +10,7 @@
 #include "backend/choose_backend.h"
 #include "engine/answer/sampler.h"
 #include "engine/answer/text_stream.h"
+#include "engine/decode/compare_logits.h"
 #include "engine/decode/head_errors.h"
 #include "engine/decode/plan.h"
 #include "engine/decode/retrieval.h"
@@ -25,6 +26,10 @@ using Clock = std::chrono::steady_clock;
 
 // How often a running call says what memory it holds, at most.
 constexpr auto kMemoryEvery = std::chrono::milliseconds(100);
+
+// What the logits of a piece of a tail may take, twice. They are f32: rounded to f16, logits of 16 to
+// 32 move by up to 0.008, which is a divergence of its own and makes ties of likeliest tokens.
+constexpr size_t kTailLogitBytes = size_t{64} << 20;
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -134,6 +139,10 @@ class Pipeline final : public Engine {
                                                 std::span<const CopiedToken> copies,
                                                 const PrefillCallback& on_progress,
                                                 const CancelFlag* cancel) override;
+  Result<std::vector<TailComparison>> compare_tail(SequenceId sequence, std::span<const Token> tail,
+                                                   std::span<const TailMode> modes,
+                                                   const TailCallback& on_progress,
+                                                   const CancelFlag* cancel) override;
 
  private:
   using QueryCallback = std::function<void(int layer, const float* q)>;
@@ -158,6 +167,13 @@ class Pipeline final : public Engine {
                       const PrefillCallback& on_progress, const CancelFlag* cancel,
                       const HostMeasurement& measure);
   Status measure_on_host(const KvView& view, const HostMeasurement& measure);
+  // forks: one for dense reading, then one for each mode.
+  Status compare_forks(std::span<const SequenceId> forks, std::span<const Token> tail,
+                       std::span<const TailMode> modes, const TailCallback& on_progress,
+                       const CancelFlag* cancel, std::vector<TailComparison>& comparisons);
+  // Decodes the tokens and keeps the logits of each, [tokens][n_vocab]; adds up what was read.
+  Status read_rows(SequenceId sequence, std::span<const Token> tokens, const DecodeOptions& options,
+                   const CancelFlag* cancel, std::vector<float>& rows, TailComparison& read);
   void tell_memory();
 
   EngineConfig config_;
@@ -677,6 +693,84 @@ Status Pipeline::measure_text(std::span<const Token> tokens, CapturedQueries& qu
     if (on_progress) on_progress(progress);
   }
   return release(measure_on_host(kv_->view(sequence), measure));
+}
+
+Result<std::vector<TailComparison>> Pipeline::compare_tail(SequenceId sequence,
+                                                           std::span<const Token> tail,
+                                                           std::span<const TailMode> modes,
+                                                           const TailCallback& on_progress,
+                                                           const CancelFlag* cancel) {
+  if (Status status = check_prompt(sequence, tail); !status.ok()) return status.error();
+  std::vector<SequenceId> forks;
+  std::vector<TailComparison> comparisons(modes.size());
+  Status status;
+  while (status.ok() && forks.size() <= modes.size()) {
+    auto copy = kv_->fork(sequence);
+    if (copy.ok()) {
+      forks.push_back(copy.value());
+    } else {
+      status = copy.error();
+    }
+  }
+  const HeadProfile own = profile_;
+  if (status.ok()) status = compare_forks(forks, tail, modes, on_progress, cancel, comparisons);
+  for (const SequenceId fork : forks) kv_->release(fork);
+  if (Status restored = set_profile(own); status.ok()) status = restored;
+  if (!status.ok()) return status.error();
+  return comparisons;
+}
+
+Status Pipeline::compare_forks(std::span<const SequenceId> forks, std::span<const Token> tail,
+                               std::span<const TailMode> modes, const TailCallback& on_progress,
+                               const CancelFlag* cancel,
+                               std::vector<TailComparison>& comparisons) {
+  const size_t n_piece = std::max<size_t>(1, kTailLogitBytes / (sizeof(float) * info_.n_vocab));
+  std::vector<float> truth, rows;
+  for (size_t at = 0; at < tail.size(); at += n_piece) {
+    const size_t end = std::min(tail.size(), at + n_piece);
+    const auto piece = tail.subspan(at, end - at);
+    const auto following = tail.subspan(at + 1, std::min(end, tail.size() - 1) - at);
+    TailComparison dense;
+    if (Status status = read_rows(forks[0], piece, {.mode = Mode::kDense}, cancel, truth, dense);
+        !status.ok()) {
+      return status;
+    }
+    for (size_t i = 0; i < modes.size(); ++i) {
+      if (Status status = set_profile(modes[i].profile); !status.ok()) return status;
+      if (Status status = read_rows(forks[i + 1], piece, modes[i].options, cancel, rows,
+                                    comparisons[i]);
+          !status.ok()) {
+        return status;
+      }
+      if (Status status = compare_rows(truth, rows, info_.n_vocab, following, config_.n_threads,
+                                       comparisons[i]);
+          !status.ok()) {
+        return status;
+      }
+    }
+    if (on_progress) on_progress(static_cast<int>(end));
+  }
+  return {};
+}
+
+Status Pipeline::read_rows(SequenceId sequence, std::span<const Token> tokens,
+                           const DecodeOptions& options, const CancelFlag* cancel,
+                           std::vector<float>& rows, TailComparison& read) {
+  rows.clear();
+  for (const Token token : tokens) {
+    if (cancel != nullptr && cancel->load(std::memory_order_relaxed)) {
+      return Error{ErrorCode::kCancelled, "Comparing the readings was cancelled."};
+    }
+    const auto trace = decode(sequence, token, options);
+    if (!trace.ok()) return trace.error();
+    rows.insert(rows.end(), logits_.begin(), logits_.end());
+    const auto& n_blocks = trace.value().n_blocks;
+    read.n_blocks += std::accumulate(n_blocks.begin(), n_blocks.end(), uint64_t{0});
+    read.kv_bytes += trace.value().kv_bytes;
+    read.digest_bytes += trace.value().digest_bytes;
+    read.dense_bytes += trace.value().dense_bytes;
+  }
+  return {};
 }
 
 // What is measured is measured by the processor, on a copy of the pages where they are not its own.

@@ -45,6 +45,7 @@ const engineMembers: Record<keyof NativeEngine, true> = {
   timeSteps: true,
   measureHeads: true,
   measureRetrieval: true,
+  compareTail: true,
   bench: true,
 };
 

@@ -203,6 +203,61 @@ describe("measurements", () => {
     await expect(call).rejects.toMatchObject({ code: "cancelled" });
   });
 
+  describe("comparing a tail", () => {
+    const modes = () =>
+      [256, 4096].map((budgetTokens) => ({
+        profile: uniformProfile(engine().model),
+        budgetTokens,
+      }));
+
+    test("gives numbers for each position and mode, and what was read", async () => {
+      const sequence = await engine().createSequence();
+      await engine().prefill(sequence, someTokens(1500), { wantLogits: false });
+      const done: number[] = [];
+      const [sparse, whole] = await engine().compareTail(sequence, someTokens(12, 2), modes(), {
+        onProgress: ({ doneTokens }) => done.push(doneTokens),
+      });
+      expect(done).toEqual([12]);
+      expect(sparse!.kl).toHaveLength(12);
+      expect(Math.min(...sparse!.kl)).toBeGreaterThan(0);
+      expect(sparse!.sameTop).toHaveLength(12);
+      expect(sparse!.lossIncrease).toHaveLength(11);
+      expect(sparse!.blocks).toBeGreaterThan(0);
+      expect(sparse!.kvBytes + sparse!.digestBytes).toBeLessThan(sparse!.denseBytes / 2);
+      expect(whole).toEqual({
+        kl: new Float64Array(12),
+        sameTop: new Uint8Array(12).fill(1),
+        lossIncrease: new Float64Array(11),
+        blocks: whole!.blocks,
+        kvBytes: whole!.denseBytes,
+        digestBytes: 0,
+        denseBytes: sparse!.denseBytes,
+      });
+      await engine().release(sequence);
+    });
+
+    test("stops at the next token", async () => {
+      const sequence = await engine().createSequence();
+      await engine().prefill(sequence, someTokens(1500), { wantLogits: false });
+      const controller = new AbortController();
+      const call = engine().compareTail(sequence, someTokens(5000, 2), modes(), {
+        signal: controller.signal,
+      });
+      setTimeout(() => controller.abort(), 50);
+      await expect(call).rejects.toMatchObject({ code: "cancelled" });
+      await engine().release(sequence);
+    });
+
+    test("modes must be modes", () => {
+      const compare = (modes: unknown) => () =>
+        engine().compareTail(0, someTokens(1), modes as never);
+      return expect(compare([{ ...modes()[0]!, budgetTokens: 0 }])()).rejects.toMatchObject({
+        code: "invalid_argument",
+        message: expect.stringContaining("modes[0].budgetTokens"),
+      });
+    });
+  });
+
   test("bench rows are what the contract says, with libllama beside", async () => {
     const lines: string[] = [];
     const rows = await engine().bench(someTokens(200), {

@@ -143,6 +143,13 @@ class FakeEngine final : public Engine {
     return std::vector<double>(2, 0.5);
   }
 
+  Result<std::vector<TailComparison>> compare_tail(SequenceId, std::span<const Token>,
+                                                   std::span<const TailMode> modes,
+                                                   const TailCallback&,
+                                                   const CancelFlag*) override {
+    return std::vector<TailComparison>(modes.size());
+  }
+
  private:
   // Marks a call as running for as long as it lives.
   struct Call {

@@ -2,11 +2,13 @@
 // restored, stopped and continued. On the real small model.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <map>
 #include <random>
 
+#include "engine/decode/compare_logits.h"
 #include "models.h"
 
 namespace scholia::test {
@@ -382,6 +384,80 @@ TEST_F(PipelineTest, TimingStepsLeavesTheSequenceAsItWas) {
 
   EXPECT_FALSE(engine->time_steps(engine->create_sequence(), kSparse, 1).ok());
   EXPECT_FALSE(engine->time_steps(sequence, kSparse, 0).ok());
+}
+
+// What compare_tail says is what decode and its logits say, step by step, also past the end of the
+// first piece whose logits it holds.
+TEST_F(PipelineTest, ATailIsComparedAsDecodeReadsIt) {
+  const auto engine = open();
+  const SequenceId sequence = engine->create_sequence();
+  read(*engine, sequence, document());
+  const int n_vocab = engine->model().n_vocab;
+  const size_t n_tail = (size_t{64} << 20) / (sizeof(float) * n_vocab) + 3;
+  const auto tail = std::span<const Token>(tokens_).subspan(1600, n_tail);
+  const HeadProfile own = engine->profile();
+  const std::vector<TailMode> modes = {{random_profile(*engine, 8), kSparse}};
+  std::vector<int> done;
+  const auto compared = engine->compare_tail(sequence, tail, modes,
+                                             [&](int n) { done.push_back(n); }, nullptr);
+  ASSERT_TRUE(compared.ok()) << compared.error().message;
+  ASSERT_EQ(compared.value().size(), modes.size());
+  EXPECT_EQ(done, (std::vector<int>{int(n_tail) - 3, int(n_tail)}));
+  EXPECT_EQ(engine->profile().block_tokens, own.block_tokens) << "the profile is as it was";
+
+  const SequenceId dense = engine->fork(sequence).value();
+  const SequenceId sparse = engine->fork(sequence).value();
+  ASSERT_TRUE(engine->set_profile(modes[0].profile).ok());
+  std::vector<float> truth, rows;
+  TailComparison expected;
+  for (const Token token : tail) {
+    ASSERT_TRUE(engine->decode(dense, token, {Mode::kDense}).ok());
+    truth.insert(truth.end(), engine->logits().begin(), engine->logits().end());
+    const auto step = engine->decode(sparse, token, kSparse);
+    ASSERT_TRUE(step.ok());
+    rows.insert(rows.end(), engine->logits().begin(), engine->logits().end());
+    for (const uint32_t n : step.value().n_blocks) expected.n_blocks += n;
+    expected.kv_bytes += step.value().kv_bytes;
+    expected.digest_bytes += step.value().digest_bytes;
+    expected.dense_bytes += step.value().dense_bytes;
+  }
+  ASSERT_TRUE(compare_rows(truth, rows, n_vocab, tail.subspan(1), 1, expected).ok());
+  const TailComparison& found = compared.value()[0];
+  EXPECT_EQ(found.kl, expected.kl);
+  EXPECT_EQ(found.same_top, expected.same_top);
+  EXPECT_EQ(found.loss_increase, expected.loss_increase);
+  EXPECT_EQ(found.n_blocks, expected.n_blocks);
+  EXPECT_EQ(found.kv_bytes, expected.kv_bytes);
+  EXPECT_EQ(found.digest_bytes, expected.digest_bytes);
+  EXPECT_EQ(found.dense_bytes, expected.dense_bytes);
+  EXPECT_GT(*std::ranges::max_element(found.kl), 0);
+}
+
+TEST_F(PipelineTest, ATailThatCannotBeComparedLeavesNothingBehind) {
+  const auto engine = open();
+  const SequenceId sequence = engine->create_sequence();
+  read(*engine, sequence, document());
+  const std::vector<Token> tail(tokens_.begin() + 1600, tokens_.begin() + 1640);
+  const HeadProfile own = engine->profile();
+  const uint64_t kv_bytes = engine->memory().kv_bytes;
+  const auto code = [&](std::vector<TailMode> modes, std::span<const Token> tokens,
+                        const CancelFlag* cancel, SequenceId of) {
+    const auto compared = engine->compare_tail(of, tokens, modes, {}, cancel);
+    return compared.ok() ? std::string_view("ok") : error_code_name(compared.error().code);
+  };
+  const TailMode sound{random_profile(*engine, 8), kSparse};
+  const CancelFlag cancelled{true};
+  const Token absurd = engine->model().n_vocab;
+  EXPECT_EQ(code({sound}, tail, &cancelled, sequence), "cancelled");
+  EXPECT_EQ(code({sound, {HeadProfile::uniform(3, 3), kSparse}}, tail, nullptr, sequence),
+            "profile_mismatch");
+  EXPECT_EQ(code({{own, {Mode::kAbSparse, 0}}}, tail, nullptr, sequence), "invalid_argument");
+  EXPECT_EQ(code({sound}, {}, nullptr, sequence), "invalid_argument");
+  EXPECT_EQ(code({sound}, {&absurd, 1}, nullptr, sequence), "invalid_argument");
+  EXPECT_EQ(code({sound}, tail, nullptr, 99), "invalid_argument");
+  EXPECT_EQ(engine->profile().block_tokens, own.block_tokens);
+  EXPECT_EQ(engine->memory().kv_bytes, kv_bytes);
+  EXPECT_EQ(engine->sequence_tokens(sequence).value().size(), size_t(kDocument));
 }
 
 TEST_F(PipelineTest, BadCallsAreErrorsWithCodes) {

@@ -90,7 +90,7 @@ async function divergences(
     const onProgress = (what: string) =>
       say(`${text.name} (${text.tokens.length} tokens): ${what}`);
     const modes = sparseModes(text, profile);
-    rows.push(...(await measureDivergence(engine, text, dense(engine), modes, { onProgress })));
+    rows.push(...(await measureDivergence(engine, text, modes, { onProgress })));
   }
   return rows;
 }

@@ -10,7 +10,6 @@ import {
 } from "../../host/models/headProfile.ts";
 import {
   type Divergence,
-  divergence,
   geometricMean,
   type HeldOutText,
   measureDivergence,
@@ -38,27 +37,6 @@ const tailTokens = 192;
 const minutes = 60_000;
 
 describe("the measures", () => {
-  test("the divergence of equal logits is zero, whatever is added to all of them", () => {
-    const logits = Float32Array.of(1, -2, 0.5, 3);
-    expect(divergence(logits, logits)).toBe(0);
-    expect(
-      divergence(
-        logits,
-        logits.map((x) => x + 8),
-      ),
-    ).toBeCloseTo(0, 6);
-  });
-
-  test("the divergence of two coins is what the books say", () => {
-    const coin = (p: number) => Float32Array.of(Math.log(p), Math.log(1 - p));
-    const expected = 0.5 * Math.log(0.5 / 0.9) + 0.5 * Math.log(0.5 / 0.1);
-    expect(divergence(coin(0.5), coin(0.9))).toBeCloseTo(expected, 6);
-  });
-
-  test("logits that are not finite are refused", () => {
-    expect(() => divergence(Float32Array.of(1, Number.NaN), Float32Array.of(1, 2))).toThrow("NaN");
-  });
-
   test("a value is found as a word of its own", () => {
     expect(names("It is 1234.", "1234")).toBe(true);
     expect(names("It is 1,234 metres.", "1234")).toBe(true);
@@ -150,5 +128,5 @@ describe("SmolLM2-135M reads 1,024 of 6,144 tokens", () => {
   );
 
   const measure = (text: HeldOutText, modes: ReadingMode[]) =>
-    measureDivergence(engine, text, dense(engine), modes);
+    measureDivergence(engine, text, modes);
 });

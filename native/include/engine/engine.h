@@ -114,6 +114,21 @@ struct CopiedToken {
   int source = 0;
 };
 
+// A way of reading that is compared with dense reading.
+struct TailMode {
+  HeadProfile profile;
+  DecodeOptions options;
+};
+
+// A tail of tokens, read one by one in one mode, beside the same tail read densely.
+struct TailComparison {
+  std::vector<double> kl;             // [tokens] KL(dense || mode) of the next token, nats
+  std::vector<uint8_t> same_top;      // [tokens] 1: both hold the same token for the likeliest
+  std::vector<double> loss_increase;  // [tokens - 1] what the tail's own next token costs more, nats
+  uint64_t n_blocks = 0;              // kv_blocks read, all heads and tokens
+  uint64_t kv_bytes = 0, digest_bytes = 0, dense_bytes = 0;  // summed over the tokens
+};
+
 // The stages of a decode step, in order; embed and logits once, the others in each layer.
 enum class DecodeStage : uint8_t {
   kEmbed,
@@ -144,6 +159,7 @@ class Engine {
   using LoadProgress = std::function<void(double fraction)>;
   using PrefillCallback = std::function<void(const PrefillProgress&)>;
   using TokenCallback = std::function<void(const GeneratedToken&)>;
+  using TailCallback = std::function<void(int done_tokens)>;
 
   // Opens a model. Reads the GGUF's header first and refuses what cannot be run.
   static Result<std::unique_ptr<Engine>> open(const EngineConfig& config,
@@ -223,6 +239,14 @@ class Engine {
                                                         std::span<const CopiedToken> copies,
                                                         const PrefillCallback& on_progress,
                                                         const CancelFlag* cancel) = 0;
+  // Decodes the tail, teacher forced, on forks of the sequence: densely, and in each mode. The
+  // sequence and the engine's profile stay as they are. Errors as set_profile and decode; kCancelled
+  // at the next token.
+  virtual Result<std::vector<TailComparison>> compare_tail(SequenceId sequence,
+                                                           std::span<const Token> tail,
+                                                           std::span<const TailMode> modes,
+                                                           const TailCallback& on_progress,
+                                                           const CancelFlag* cancel) = 0;
 };
 
 // What can be said of a GGUF without loading its weights. May crash the process on strange files

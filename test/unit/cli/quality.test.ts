@@ -11,6 +11,8 @@ const row = (mode: string, kind: DivergenceRow["kind"], kl: number, bytesPerToke
     sameTopToken: 0.9,
     lossIncrease: 0,
     blocksPerToken: 100,
+    denseBytesPerToken: 100e6,
+    klByPosition: [kl],
   },
 });
 
@@ -49,6 +51,7 @@ describe("the report of scholia quality", () => {
       }),
     );
     expect(text).toContain("| below 0.02 and 0.05 | no | yes | yes |");
+    expect(text).toContain("| of what dense reading reads | 10.0 % | 20.0 % | 15.0 % |");
     expect(text).toContain("| mean with facts asked (95 %) | 0.200 (0.180 to 0.220) |");
     expect(text).toMatch(
       /^The cheapest that stays below 0\.02 .*: profile, 8 %, 15\.0 MB per token\.$/m,
