@@ -2,7 +2,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { modes } from "../contract/answer.ts";
-import { digestKinds } from "../contract/heads.ts";
+import { allocations, digestKinds, objectives } from "../contract/heads.ts";
 import { equalities, qualityParts, taskNames } from "../contract/quality.ts";
 import { ask } from "./commands/ask.ts";
 import { type BenchOptions, bench } from "./commands/bench.ts";
@@ -127,6 +127,18 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
       wholeNumber(1024),
     )
     .option("--budget <tokens>", "reference budget", wholeNumber(256))
+    .option(
+      "--objective <what>",
+      "what is made least: error, of a head's output, or recall, the attention missed",
+      wordOf(objectives),
+      "error",
+    )
+    .option(
+      "--allocate <what>",
+      "chosen by head: blocks, budgets or both",
+      wordOf(allocations),
+      "both",
+    )
     .option("--report <folder>", "also write a page with charts of what was found")
     .option("--retrieval-only", "add retrieval scores to the model's profile; the rest stays")
     .option("--seed <n>", "seed of the planted facts", wholeNumber(0, 0xffff_ffff), 0)

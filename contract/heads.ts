@@ -10,6 +10,15 @@ export type DigestKind = (typeof digestKinds)[number];
 export const digestBits = [2, 4, 8, 16] as const;
 export type DigestBits = (typeof digestBits)[number];
 
+/** What a calibration makes least: a head's output error, or the attention that its choice of blocks
+ * misses, 1 - recall, as AB-Sparse was published. */
+export const objectives = ["error", "recall"] as const;
+export type Objective = (typeof objectives)[number];
+
+/** What it may choose for each head. */
+export const allocations = ["both", "blocks", "budgets"] as const;
+export type AllocatedParts = (typeof allocations)[number];
+
 export interface HeadRow {
   layer: number;
   kvHead: number;

@@ -23,11 +23,13 @@ import {
   type ReadStore,
 } from "./documents.ts";
 import {
+  allocations,
   type CalibrationReport,
   digestBits,
   digestKinds,
   type HeadCurves,
   type HeadTable,
+  objectives,
 } from "./heads.ts";
 import type { MeasuredRate, MemoryEstimate, MemoryMap } from "./memory.ts";
 import {
@@ -220,6 +222,8 @@ export const runInputs = {
     name: z.string().min(1).max(200).optional(),
     referenceContext: z.int().positive().optional(),
     referenceBudget: z.int().positive().optional(),
+    objective: z.enum(objectives).default("error"),
+    allocate: z.enum(allocations).default("both"),
     seed: z.int().min(0).max(0xffff_ffff).default(0),
   }),
   "bench.run": z.strictObject({

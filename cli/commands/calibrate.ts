@@ -1,5 +1,5 @@
 import { resolve } from "node:path";
-import type { CalibrationReport } from "../../contract/heads.ts";
+import type { AllocatedParts, CalibrationReport, Objective } from "../../contract/heads.ts";
 import { bytes, count, table as tableText } from "../format.ts";
 import { writeHeadReport } from "../headReport/headReport.ts";
 import { type EngineOptions, engineSettings } from "../options.ts";
@@ -11,6 +11,8 @@ export interface CalibrateOptions extends EngineOptions {
   name?: string;
   context?: number;
   budget?: number;
+  objective: Objective;
+  allocate: AllocatedParts;
   retrievalOnly?: boolean;
   report?: string;
   seed: number;
@@ -22,6 +24,8 @@ export async function calibrate(shell: Shell, options: CalibrateOptions): Promis
     ...engineSettings(options),
     texts: options.texts.map((text) => resolve(text)),
     seed: options.seed,
+    objective: options.objective,
+    allocate: options.allocate,
     ...(options.output === undefined ? {} : { output: resolve(options.output) }),
     ...(options.name === undefined ? {} : { name: options.name }),
     ...(options.context === undefined ? {} : { referenceContext: options.context }),

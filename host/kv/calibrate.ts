@@ -357,13 +357,16 @@ export function meanOf(tables: ErrorTable[]): ErrorTable {
   };
 }
 
+/** Its place in the table, too. */
+type HeadChoice = Choice & { index: number; recall: number };
+
 /** The choices of each head with their bytes at the reference, and the index into the table. */
 export function choicesOf(
   table: ErrorTable,
   heads: number,
   headDim: number,
   reference: Reference,
-): (Choice & { index: number; recall: number })[][] {
+): HeadChoice[][] {
   const { blockTokens, budgetTokens } = table;
   return Array.from({ length: heads }, (_, head) =>
     blockTokens.flatMap((block, b) =>
@@ -384,6 +387,24 @@ export function choicesOf(
   );
 }
 
+/** The choices that the calibration may make for a head, with what it makes least for their error. */
+export function offeredOf(
+  head: HeadChoice[],
+  { blockTokens, budgetTokens }: ErrorTable,
+  reference: Reference,
+  { objective, allocate }: Pick<RunParsed<"heads.calibrate">, "objective" | "allocate">,
+): HeadChoice[] {
+  const block = blockTokens.indexOf(uniformBlockTokens);
+  const budget = budgetTokens.indexOf(reference.budgetTokens);
+  return head
+    .filter((_choice, at) => {
+      const isOfBlock = Math.floor(at / budgetTokens.length) === block;
+      const isOfBudget = at % budgetTokens.length === budget;
+      return allocate === "both" || (allocate === "blocks" ? isOfBudget : isOfBlock);
+    })
+    .map((choice) => (objective === "error" ? choice : { ...choice, error: 1 - choice.recall }));
+}
+
 function makeProfile(
   input: RunParsed<"heads.calibrate">,
   engine: Engine,
@@ -401,14 +422,18 @@ function makeProfile(
     table.blockTokens.indexOf(uniformBlockTokens) * table.budgetTokens.length + atReference;
   const uniform = choices.map((head) => head[uniformAt]!);
   const limit = sum(uniform.map(({ bytes }) => bytes));
-  const allocation = allocateHeads(choices, limit);
+  const offered = choices.map((head) => offeredOf(head, table, reference, input));
+  const allocation = allocateHeads(offered, limit);
   if (allocation === null) {
     throw new ScholiaError(
       "invalid_argument",
       `The reference budget (${reference.budgetTokens}) is too small: the tokens that every head must read take more. Give a larger --budget.`,
     );
   }
-  const chosen = allocation.chosen.map((index, head) => choices[head]![index]!);
+  const chosen = allocation.chosen.map((at, head) => {
+    const { index } = offered[head]![at]!;
+    return choices[head]!.find((choice) => choice.index === index)!;
+  });
   const byLayer = <Value>(values: Value[]) =>
     Array.from({ length: model.layers }, (_, layer) =>
       values.slice(layer * model.kvHeads, (layer + 1) * model.kvHeads),

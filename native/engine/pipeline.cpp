@@ -27,9 +27,11 @@ using Clock = std::chrono::steady_clock;
 // How often a running call says what memory it holds, at most.
 constexpr auto kMemoryEvery = std::chrono::milliseconds(100);
 
-// What the logits of a piece of a tail may take, twice. They are f32: rounded to f16, logits of 16 to
-// 32 move by up to 0.008, which is a divergence of its own and makes ties of likeliest tokens.
-constexpr size_t kTailLogitBytes = size_t{64} << 20;
+// A tail is compared in pieces of so many tokens: the logits of two readings of one are held, 78 MB for
+// a vocabulary of 152,000. They are f32: rounded to f16, logits of 16 to 32 move by up to 0.008, which
+// is a divergence of its own and makes ties of likeliest tokens. A change of mode builds its digests
+// anew, about what one dense step takes.
+constexpr size_t kTailPieceTokens = 64;
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -724,10 +726,9 @@ Status Pipeline::compare_forks(std::span<const SequenceId> forks, std::span<cons
                                std::span<const TailMode> modes, const TailCallback& on_progress,
                                const CancelFlag* cancel,
                                std::vector<TailComparison>& comparisons) {
-  const size_t n_piece = std::max<size_t>(1, kTailLogitBytes / (sizeof(float) * info_.n_vocab));
   std::vector<float> truth, rows;
-  for (size_t at = 0; at < tail.size(); at += n_piece) {
-    const size_t end = std::min(tail.size(), at + n_piece);
+  for (size_t at = 0; at < tail.size(); at += kTailPieceTokens) {
+    const size_t end = std::min(tail.size(), at + kTailPieceTokens);
     const auto piece = tail.subspan(at, end - at);
     const auto following = tail.subspan(at + 1, std::min(end, tail.size() - 1) - at);
     TailComparison dense;

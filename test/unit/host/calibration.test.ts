@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { agreements, rankCorrelation } from "../../../host/kv/agreement.ts";
 import { allocateHeads } from "../../../host/kv/allocateHeads.ts";
-import { choicesOf, meanOf, retrievalOf } from "../../../host/kv/calibrate.ts";
+import { choicesOf, meanOf, offeredOf, retrievalOf } from "../../../host/kv/calibrate.ts";
 import { copiedTokens } from "../../../host/kv/calibrationTexts.ts";
 import { headTable } from "../../../host/models/headTable.ts";
 import { madeUpFacts, madeUpText, plant, randomNumbers } from "../../../host/tokens/madeUpText.ts";
@@ -88,6 +88,25 @@ describe("the choices of a head", () => {
     choices.flat().forEach((choice, index) => {
       expect(choice.error).toBe(tableOf(3, 2).outputError[index]);
     });
+  });
+
+  test("are those of the parts that may be chosen, with what is made least for their error", () => {
+    const table = tableOf(2, 3);
+    const [head] = choicesOf(table, 2, 64, reference);
+    const offered = (objective: "error" | "recall", allocate: "both" | "blocks" | "budgets") =>
+      offeredOf(head!, table, reference, { objective, allocate });
+    expect(offered("error", "both")).toEqual(head);
+    expect(offered("error", "blocks").map(({ blockTokens }) => blockTokens)).toEqual(blockTokens);
+    expect(new Set(offered("error", "blocks").map(({ budgetTokens }) => budgetTokens))).toEqual(
+      new Set([1024]),
+    );
+    const budgets = offered("recall", "budgets");
+    expect(budgets).toHaveLength(budgetTokens.length);
+    for (const { blockTokens, error, recall, index } of budgets) {
+      expect(blockTokens).toBe(32);
+      expect(error).toBe(1 - recall);
+      expect(recall).toBe(table.recall[index]);
+    }
   });
 
   test("allocated under uniform 32's bytes are never worse than uniform 32", () => {
