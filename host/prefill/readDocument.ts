@@ -12,6 +12,7 @@ import type { Engine, PrefillProgress } from "../engine/engine.ts";
 import { chunkTokens, type ResidentEngine } from "../residentEngine.ts";
 import { bytesOf } from "../store/files.ts";
 import type { Library } from "../store/library.ts";
+import { runTokens } from "../store/reads.ts";
 import { layOutPrompt, type Prompt } from "../tokens/prompt.ts";
 import { type TokenizedSegment, tokenizeSegment } from "../tokens/tokenize.ts";
 import { checkFit } from "./fit.ts";
@@ -310,9 +311,6 @@ interface LibraryEntry {
   /** False for a read that was stopped. */
   complete: boolean;
 }
-
-/** Tokens of a run file. */
-const runTokens = 1024;
 
 /** Writes down what was read, where it lies and when it was last used. When that can't be written, the
  * read is good all the same, and a notice says so. */

@@ -8,7 +8,7 @@ import { z } from "zod";
 import { modes } from "../../contract/answer.ts";
 import { defaultSettings } from "../../contract/settings.ts";
 import type { Database } from "./database.ts";
-import { storeDir } from "./reads.ts";
+import { runTokens, storeDir } from "./reads.ts";
 
 const manifestSchema = z.object({
   version: z.literal(1),
@@ -49,9 +49,6 @@ const chatTurnSchema = z.looseObject({
   coverage: z.looseObject({ mode: z.enum(modes), budgetTokens: z.int().nullable() }).optional(),
   document: z.looseObject({ id: z.string() }).optional(),
 });
-
-/** Tokens of a run file (docs/kv_files.md). */
-const runTokens = 1024;
 
 /** @returns how many files were brought in, and those that could not be */
 export async function importFiles(

@@ -11,6 +11,9 @@ export function storeDir(dataDir: string, fingerprint: string): string {
   return join(dataDir, "reads", fingerprint.slice(0, 16));
 }
 
+/** Tokens of a run file (docs/kv_files.md). */
+export const runTokens = 1024;
+
 export interface NewRead {
   key: string;
   documentId: string;
