@@ -63,8 +63,10 @@ describe("prefill", () => {
     expect(engine().doing).toBe("prefill");
     await reading;
     expect(engine().doing).toBe("idle");
-    expect(told).toEqual(told.toSorted((a, b) => a - b));
-    expect(told.at(-1)).toBeGreaterThan(told[0]!);
+    // The first numbers may be from before this prefill: it tells them ten times a second.
+    const own = told.slice(told.findIndex((bytes) => bytes !== told[0]));
+    expect(own).toEqual(own.toSorted((a, b) => a - b));
+    expect(own.at(-1)).toBeGreaterThan(own[0]!);
     const after = await engine().memory();
     expect(after.kvBytes).toBeGreaterThan(kvBytes);
     await engine().release(sequence);
