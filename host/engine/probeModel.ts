@@ -23,7 +23,7 @@ const lastLinesKept = 200;
 
 /** What can be said of a model without loading its weights.
  * @throws ScholiaError `model_not_found`, `model_broken` (also when the reader died of the file or
- *   did not end in time), `model_unsupported` */
+ *   did not end in time), `model_unsupported`, `cancelled` */
 export async function probeModel(path: string, options: ProbeOptions = {}): Promise<ModelInfo> {
   const identity = await identify(path);
   const entry = join(cacheDir(), "probes", `${sha256(identity)}.json`);
@@ -69,11 +69,18 @@ async function probe(path: string, timeoutMs: number): Promise<Probe> {
   if (child.timedOut) {
     return broken(`The header of ${name} was not read within ${timeoutMs / 1000} s.`, false);
   }
+  if (child.signal !== null && askedToEnd.includes(child.signal)) {
+    const message = `Stopped while the header of ${name} was read (${child.signal}).`;
+    return { report: { error: { code: "cancelled", message } }, lasting: false };
+  }
   const how = `${child.signal ?? `code ${child.code}`}${lastWords(child.lastLines)}`;
   // SIGKILL comes from a system short of memory.
   const lasting = child.signal !== null && child.signal !== "SIGKILL";
   return broken(`${name} can't be read: its header ended the reader (${how}).`, lasting);
 }
+
+/** From whoever ends the program, as Ctrl+C does to all its processes: they say nothing of the file. */
+const askedToEnd: readonly NodeJS.Signals[] = ["SIGINT", "SIGTERM", "SIGHUP"];
 
 const broken = (message: string, lasting: boolean): Probe => ({
   report: { error: { code: "model_broken", message } },

@@ -1,7 +1,7 @@
-import { copyFileSync, readFileSync, utimesSync, writeFileSync } from "node:fs";
+import { copyFileSync, readdirSync, readFileSync, utimesSync, writeFileSync } from "node:fs";
 import { mkdir, readdir, rm, symlink } from "node:fs/promises";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { ScholiaError } from "../../contract/errors.ts";
 import { Engine } from "../../host/engine/engine.ts";
 import { probeModel } from "../../host/engine/probeModel.ts";
@@ -45,6 +45,19 @@ async function errorOf(path: string, options = {}): Promise<ScholiaError> {
   return error;
 }
 
+/** The process that has this argument. */
+function processWith(argument: string): number | undefined {
+  const ids = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
+  const found = ids.find((id) => {
+    try {
+      return readFileSync(`/proc/${id}/cmdline`, "utf8").split("\0").includes(argument);
+    } catch {
+      return false; // it has ended
+    }
+  });
+  return found === undefined ? undefined : Number(found);
+}
+
 const wrongFile = (name: string, content: Uint8Array): string => {
   const path = join(folder(), name);
   writeFileSync(path, content);
@@ -86,6 +99,20 @@ describe("a model that can be read", () => {
     expect(await probeModel(path)).toEqual(first);
     await rm(path);
     expect((await errorOf(path)).code).toBe("model_not_found");
+  });
+
+  test("is not held for broken when Ctrl+C ends its reader", async () => {
+    const path = join(folder(), "interrupted.gguf");
+    copyFileSync(smollm2, path);
+    const kept = await probes();
+    const error = errorOf(path);
+    let reader: number | undefined;
+    await vi.waitUntil(() => (reader = processWith(path)));
+    process.kill(reader!, "SIGINT");
+    expect((await error).code).toBe("cancelled");
+    expect(await probes()).toEqual(kept);
+    expect((await probeModel(path)).layers).toBe(30);
+    await rm(path);
   });
 
   test("has one fingerprint whatever its name", async () => {
