@@ -1,8 +1,9 @@
 // The CUDA compiler, and what it means for the build: with one the engine is built for GPUs too.
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { mkdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { cacheDir } from "../host/models/cache.ts";
+import { nativeBuildDir } from "./paths.ts";
 import { SetupError, step } from "./report.js";
 import { mustRun } from "./run.js";
 import { findProgram } from "./tools.ts";
@@ -19,13 +20,35 @@ const compilerWheels = [
 const wheelsDir = (): string => join(cacheDir(), "tools", "cuda-13.0.88");
 const wheelsCompiler = (): string => join(wheelsDir(), "nvidia", "cu13", "bin", "nvcc");
 
-/** `$SCHOLIA_CUDA`: `wheels` fetches the compiler where the machine has none, `off` builds without
- * CUDA; left out, CUDA is built where there is a compiler. */
-function wish(): "auto" | "off" | "wheels" {
-  const value = process.env.SCHOLIA_CUDA ?? "auto";
-  if (value === "auto" || value === "off" || value === "wheels") return value;
-  throw new SetupError(`SCHOLIA_CUDA is auto, off or wheels, not "${value}".`);
+export interface CudaWish {
+  /** `wheels` fetches the compiler where the machine has none, `off` builds without CUDA, `auto` builds
+   * it where there is a compiler. */
+  from: "auto" | "off" | "wheels";
+  /** Fewer than all, as CI builds them, e.g. `90a`. */
+  architectures?: string | undefined;
 }
+
+/** Where the wish of the last build is kept. */
+const wishPath = join(nativeBuildDir, "cuda.json");
+
+const wish = (): CudaWish => cudaWish(process.env, wishPath);
+
+/** What `$SCHOLIA_CUDA` and `$SCHOLIA_CUDA_ARCHITECTURES` ask for. Where neither is there, what the engine
+ * was last built for: a start without them must not build it anew without CUDA. */
+export function cudaWish(env: NodeJS.ProcessEnv, keptAt: string): CudaWish {
+  const { SCHOLIA_CUDA: from, SCHOLIA_CUDA_ARCHITECTURES: architectures } = env;
+  if (from === undefined && architectures === undefined) return keptWish(keptAt);
+  if (from === undefined) return { from: "auto", architectures };
+  if (from === "auto" || from === "off" || from === "wheels") return { from, architectures };
+  throw new SetupError(`SCHOLIA_CUDA is auto, off or wheels, not "${from}".`);
+}
+
+function keptWish(path: string): CudaWish {
+  return existsSync(path) ? JSON.parse(readFileSync(path, "utf8")) : { from: "auto" };
+}
+
+/** Keeps the wish that the engine was built for. */
+export const keepCudaWish = (): void => writeFileSync(wishPath, JSON.stringify(wish()));
 
 /** The machine's own nvcc: of CUDA_HOME, on PATH, or in the toolkit's usual place. */
 function machineCompiler(): string | undefined {
@@ -38,33 +61,30 @@ function machineCompiler(): string | undefined {
 
 /** The compiler that would be used, without fetching it; undefined: CUDA is not built. */
 function plannedCompiler(): string | undefined {
-  if (wish() === "off") return undefined;
-  return machineCompiler() ?? (wish() === "wheels" ? wheelsCompiler() : undefined);
+  if (wish().from === "off") return undefined;
+  return machineCompiler() ?? (wish().from === "wheels" ? wheelsCompiler() : undefined);
 }
-
-/** `$SCHOLIA_CUDA_ARCHITECTURES`: fewer than all, as CI builds them, e.g. `90a`. */
-const architectures = (): string | undefined => process.env.SCHOLIA_CUDA_ARCHITECTURES;
 
 /** What the tests are compiled for where nobody wished for CUDA: enough to see that it compiles. */
 const testArchitectures = "90a";
 
 /** What of this the engine's build depends on, as text for its stamp. */
 export const describeCuda = (): string =>
-  [plannedCompiler() ?? "no CUDA", architectures() ?? "all"].join(" ");
+  [plannedCompiler() ?? "no CUDA", wish().architectures ?? "all"].join(" ");
 
 /** CMake's settings for CUDA, none where it is not built. Fetches the compiler if it was wished for. */
 export async function cudaSettings(): Promise<string[]> {
   const compiler = plannedCompiler();
   if (compiler === undefined) return [];
   if (!existsSync(compiler)) await fetchWheels();
-  return settingsFor(compiler, architectures());
+  return settingsFor(compiler, wish().architectures);
 }
 
 /** CMake's settings for the tests of the CUDA backend, which are built on every machine: as the engine
  * where that has CUDA, else with the fetched compiler. */
 export async function cudaTestSettings(): Promise<string[]> {
   if (plannedCompiler() !== undefined) return cudaSettings();
-  return settingsFor(wheelsCompiler(), architectures() ?? testArchitectures);
+  return settingsFor(wheelsCompiler(), wish().architectures ?? testArchitectures);
 }
 
 function settingsFor(compiler: string, some: string | undefined): string[] {
@@ -76,12 +96,12 @@ function settingsFor(compiler: string, some: string | undefined): string[] {
 /** Brings a compiler for {@link cudaTestSettings}. Returns why there is none: `SCHOLIA_CUDA=off`, or it
  * cannot be fetched, which is an error only where `SCHOLIA_CUDA=wheels` asked for it. */
 export async function bringTestCompiler(): Promise<string | undefined> {
-  if (wish() === "off") return "SCHOLIA_CUDA is off.";
+  if (wish().from === "off") return "SCHOLIA_CUDA is off.";
   if (existsSync(plannedCompiler() ?? wheelsCompiler())) return undefined;
   try {
     await fetchWheels();
   } catch (error) {
-    if (wish() === "wheels" || !(error instanceof SetupError)) throw error;
+    if (wish().from === "wheels" || !(error instanceof SetupError)) throw error;
     return error.message.split("\n")[0];
   }
 }

@@ -4,7 +4,7 @@ import { cp, mkdir, mkdtemp, readdir, rename, rm } from "node:fs/promises";
 import { availableParallelism, totalmem } from "node:os";
 import { dirname, join } from "node:path";
 import { downloadsDir, nativeDir, nativeVersion } from "../host/models/cache.ts";
-import { cudaSettings, describeCuda } from "./cuda.ts";
+import { cudaSettings, describeCuda, keepCudaWish } from "./cuda.ts";
 import { needDiskSpace } from "./diskSpace.js";
 import { type NpmTarball, unpackNpmTarball } from "./npmTarball.js";
 import { addonPath, nativeBuildDir, root } from "./paths.ts";
@@ -107,6 +107,7 @@ async function buildAddon(hash: string): Promise<void> {
     `Building the engine (about 2 min)${cuda.length > 0 ? ", with CUDA" : ""}`,
     (progress) => compileAddon(env, cuda, progress),
   );
+  keepCudaWish();
   writeStamp(stampPath, hash);
 }
 

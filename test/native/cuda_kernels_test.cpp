@@ -450,6 +450,13 @@ TEST_F(CudaAttention, OtherDigests) {
 
 TEST_F(CudaAttention, LongContext) { check({128, 8, 4, 40000, Mode::kAbSparse, 2048}); }
 
+// Tests named Small are for compute-sanitizer (CONTRIBUTING.md): one case of each kind.
+TEST_F(CudaAttention, Small) {
+  check({64, 2, 3, 129, Mode::kDense});
+  check({128, 2, 4, 600, Mode::kAbSparse, 384});
+  check({64, 2, 7, 2065, Mode::kAbSparse, 384}, DigestKind::kQuest);
+}
+
 // --- a prompt's attention -------------------------------------------------------------------
 
 struct PrefillCase {
@@ -558,6 +565,11 @@ TEST_P(CudaPrefillAttention, EveryGroup) {
 }
 
 TEST_P(CudaPrefillAttention, LongHistory) { check({128, 2, 2, 9999, 3}); }
+
+TEST_P(CudaPrefillAttention, Small) {
+  check({64, 2, 3, 70, 33});
+  check({128, 1, 4, 130, 70});
+}
 
 INSTANTIATE_TEST_SUITE_P(Kernels, CudaPrefillAttention,
                          ::testing::Values(PrefillKernel::kAnyGpu, PrefillKernel::kHopper),

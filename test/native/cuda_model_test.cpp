@@ -271,6 +271,29 @@ TEST_F(CudaShapes, SameBitsAgainAndAFullBudgetIsDense) {
   }
 }
 
+TEST_F(CudaShapes, SmallPromptAndSteps) {
+  const RandomModel random({.n_kv_heads = 2});
+  Backends backends(random);
+  ASSERT_TRUE(backends.are_open());
+  const Hyperparameters& hp = backends.model->hyperparameters();
+  const auto tokens = random_tokens(434, 1000);
+  Sequence cpu(*backends.cpu, hp, 450), cuda(*backends.cuda, hp, 450);
+  for (const LogitRows rows : {LogitRows::kAll, LogitRows::kLast}) {
+    const auto part = std::span(tokens).subspan(rows == LogitRows::kAll ? 0 : 30,
+                                                rows == LogitRows::kAll ? 30 : 400);
+    EXPECT_LT(relative_distance(cuda.prefill(part, rows), cpu.prefill(part, rows)), 0.05);
+  }
+  for (const Mode mode : {Mode::kDense, Mode::kAbSparse}) {
+    for (int i = 0; i < 2; ++i) {
+      StepTrace a, b;
+      const Token token = tokens[size_t(430 + i)];
+      const auto on_cpu = cpu.decode(token, mode, 320, &a), on_gpu = cuda.decode(token, mode, 320, &b);
+      ASSERT_EQ(on_gpu.size(), on_cpu.size());
+      if (read_alike(a, b)) EXPECT_LT(relative_distance(on_gpu, on_cpu), 0.05);
+    }
+  }
+}
+
 TEST_F(CudaShapes, TraceIsTheProcessors) {
   const RandomModel random({.n_layers = 2, .n_embd = 512, .n_ff = 512, .n_q_heads = 8,
                             .n_kv_heads = 2, .head_dim = 64, .type = GGML_TYPE_F32});

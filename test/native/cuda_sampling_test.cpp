@@ -133,6 +133,19 @@ TEST_F(CudaSampling, GreedyIsTheLowestIdAmongEquals) {
   }
 }
 
+TEST_F(CudaSampling, Small) {
+  const auto logits = random_logits(513, 11);
+  for (const SamplingOptions& options : kSettings) {
+    const std::vector<double> randoms{0, 0.37, 1 - 1e-9};
+    const std::vector<int> tokens = draw(logits, options, randoms);
+    for (size_t i = 0; i < randoms.size(); ++i) {
+      EXPECT_TRUE(tokens[i] == reference_of(logits, options, randoms[i]) ||
+                  is_at_edge(logits, options, randoms[i], tokens[i]))
+          << words(options);
+    }
+  }
+}
+
 TEST_F(CudaSampling, IsTheSameAgain) {
   const auto logits = random_logits(151'936, 9, true);
   std::vector<double> randoms;

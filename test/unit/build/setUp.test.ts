@@ -13,6 +13,7 @@ import {
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { cudaWish } from "../../../build/cuda.ts";
 import { needDiskSpace } from "../../../build/diskSpace.js";
 import { arePackagesInstalled } from "../../../build/packages.ts";
 import { duration } from "../../../build/report.js";
@@ -30,6 +31,20 @@ beforeEach(() => {
 afterEach(() => {
   vi.restoreAllMocks();
   rmSync(folder, { recursive: true });
+});
+
+describe("the wish for CUDA", () => {
+  test("is the variables', or that of the last build where they say nothing", () => {
+    const keptAt = join(folder, "cuda.json");
+    expect(cudaWish({}, keptAt)).toEqual({ from: "auto" });
+    const wheels = { SCHOLIA_CUDA: "wheels", SCHOLIA_CUDA_ARCHITECTURES: "80,90a" };
+    const wished = cudaWish(wheels, keptAt);
+    expect(wished).toEqual({ from: "wheels", architectures: "80,90a" });
+    writeFileSync(keptAt, JSON.stringify(wished));
+    expect(cudaWish({}, keptAt)).toEqual(wished);
+    expect(cudaWish({ SCHOLIA_CUDA: "off" }, keptAt)).toEqual({ from: "off" });
+    expect(() => cudaWish({ SCHOLIA_CUDA: "on" }, keptAt)).toThrow(/auto, off or wheels, not "on"/);
+  });
 });
 
 describe("npm packages", () => {
