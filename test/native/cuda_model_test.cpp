@@ -289,7 +289,9 @@ TEST_F(CudaShapes, SmallPromptAndSteps) {
       const Token token = tokens[size_t(430 + i)];
       const auto on_cpu = cpu.decode(token, mode, 320, &a), on_gpu = cuda.decode(token, mode, 320, &b);
       ASSERT_EQ(on_gpu.size(), on_cpu.size());
-      if (read_alike(a, b)) EXPECT_LT(relative_distance(on_gpu, on_cpu), 0.05);
+      if (read_alike(a, b)) {
+        EXPECT_LT(relative_distance(on_gpu, on_cpu), 0.05);
+      }
     }
   }
 }
