@@ -9,6 +9,7 @@
 #include "backend/cpu/cpu_ops.h"
 #include "backend/cpu/reference_ops.h"
 #include "backend/cuda/device_buffer.h"
+#include "backend/cuda/input_buffer.h"
 #include "backend/cuda/kernels/attention.cuh"
 #include "backend/cuda/kernels/digests.cuh"
 #include "backend/cuda/kernels/matvec.cuh"
@@ -42,8 +43,12 @@ class CudaKernels : public ::testing::Test {
     EXPECT_EQ(cudaMemcpy(buffer.as<void>(), from.data(), from.size() * sizeof(T),
                          cudaMemcpyHostToDevice),
               cudaSuccess);
+    settle();
     return buffer;
   }
+  // A copy from pageable memory and a memset return before they are done, and this stream does not
+  // wait for the default one.
+  static void settle() { EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess); }
   template <typename T>
   std::vector<T> download(const DeviceBuffer& from, size_t n) {
     EXPECT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
@@ -57,6 +62,7 @@ class CudaKernels : public ::testing::Test {
     DeviceBuffer buffer;
     EXPECT_TRUE(buffer.allocate(n_bytes, "a test").ok());
     EXPECT_EQ(cudaMemset(buffer.as<void>(), 0xff, n_bytes), cudaSuccess);
+    settle();
     return buffer;
   }
   std::vector<float> normal(size_t n, float deviation = 1) {
@@ -131,16 +137,45 @@ TEST_P(CudaFormats, UnpackToGgmlsValues) {
   }
 }
 
-// x with each 32 rounded to 8 bits, as the kernel does.
-std::vector<float> rounded_32s(const std::vector<float>& x) {
+// x with each 16 rounded to 8 bits, as leave_value does.
+std::vector<float> rounded_16s(const std::vector<float>& x) {
   std::vector<float> out(x.size());
-  for (size_t i = 0; i < x.size(); i += 32) {
+  for (size_t i = 0; i < x.size(); i += 16) {
     float most = 0;
-    for (size_t j = i; j < i + 32; ++j) most = std::max(most, std::abs(x[j]));
+    for (size_t j = i; j < i + 16; ++j) most = std::max(most, std::abs(x[j]));
     const float d = most / 127.0F, inverse = most > 0 ? 127.0F / most : 0;
-    for (size_t j = i; j < i + 32; ++j) out[j] = d * std::nearbyint(x[j] * inverse);
+    for (size_t j = i; j < i + 16; ++j) out[j] = d * std::nearbyint(x[j] * inverse);
   }
   return out;
+}
+
+// What a product makes of x before it multiplies: normalised where there is a weight.
+std::vector<float> read_input(std::vector<float> x, const std::vector<float>* norm_weight,
+                              float eps, bool rounded) {
+  double squares = 0;
+  for (const float v : x) squares += double(v) * v;
+  const float factor = norm_weight == nullptr ? 1 : float(1 / std::sqrt(squares / double(x.size()) + eps));
+  if (norm_weight != nullptr) {
+    for (size_t i = 0; i < x.size(); ++i) x[i] *= (*norm_weight)[i];
+  }
+  if (rounded) x = rounded_16s(x);
+  for (float& v : x) v *= factor;
+  return x;
+}
+
+// y = W x of one row, and how far rounding may take it.
+struct Truth {
+  double y, tolerance;
+};
+Truth multiply(const TestMatrix& m, int row, const std::vector<float>& x) {
+  double y = 0, size = 0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    const double term = double(m.values[size_t(row) * x.size() + i]) * x[i];
+    y += term;
+    size += term * term;
+  }
+  // A value on the edge between two integers may round the other way: one step of one term.
+  return {y, 1e-4 + 0.02 * std::sqrt(size / double(x.size())) + 2e-5 * std::sqrt(size)};
 }
 
 TEST_P(CudaFormats, Product) {
@@ -151,31 +186,95 @@ TEST_P(CudaFormats, Product) {
                              bias = normal(size_t(n_rows));
     const DeviceBuffer d_x = upload(x), d_weight = upload(weight), d_bias = upload(bias);
     const DeviceBuffer d_y = upload(bias);
+    InputBuffer input;
+    ASSERT_TRUE(input.allocate(n_cols, true, stream_, "a test").ok());
     MatvecParams p;
     p.parts[p.n_parts++] = {m.device, d_bias.as<float>(), d_y.as<float>()};
-    p.x = d_x.as<float>();
-    p.norm_weight = d_weight.as<float>();
+    p.x = input.of({&m.device});
     p.norm_eps = 1e-5F;
     p.out = MatvecOut::kAdd;
+    ASSERT_EQ(launch_leave_input(d_x.as<float>(), d_weight.as<float>(), n_cols, p.x, false, stream_),
+              cudaSuccess);
     ASSERT_EQ(launch_matvec(p, 100, false, stream_), cudaSuccess);
     const auto got = download<float>(d_y, size_t(n_rows));
-
-    double squares = 0;
-    for (const float v : x) squares += double(v) * v;
-    const float factor = float(1 / std::sqrt(squares / n_cols + 1e-5));
-    std::vector<float> input(x.size());
-    for (size_t i = 0; i < x.size(); ++i) input[i] = x[i] * factor * weight[i];
-    if (!is_float(m.device.format)) input = rounded_32s(input);
+    const auto read = read_input(x, &weight, 1e-5F, !is_float(m.device.format));
     for (int row = 0; row < n_rows; ++row) {
-      double y = 2.0 * bias[size_t(row)], size = 0;
-      for (int i = 0; i < n_cols; ++i) {
-        const double term = double(m.values[size_t(row) * n_cols + i]) * input[size_t(i)];
-        y += term;
-        size += term * term;
-      }
-      // A value on the edge between two integers may round the other way: one step of one term.
-      ASSERT_NEAR(got[size_t(row)], y, 1e-4 + 0.02 * std::sqrt(size / n_cols) + 2e-5 * std::sqrt(size))
+      const Truth truth = multiply(m, row, read);
+      ASSERT_NEAR(got[size_t(row)], truth.y + 2.0 * bias[size_t(row)], truth.tolerance)
           << "row " << row << " of " << n_rows << " x " << n_cols;
+    }
+  }
+}
+
+// Three matrices of one input, as Q, K and V are, on grids from the least to more than rows.
+TEST_P(CudaFormats, ThreeMatrices) {
+  const TestMatrix q = make(130, 512), k = make(34, 512), v = make(33, 512);
+  const std::vector<float> x = normal(512);
+  const DeviceBuffer d_x = upload(x);
+  InputBuffer input;
+  ASSERT_TRUE(input.allocate(512, false, stream_, "a test").ok());
+  const auto read = read_input(x, nullptr, 0, !is_float(q.device.format));
+  for (const int n_ctas : {1, 7, 132, 300}) {
+    const DeviceBuffer d_q = room(130 * 4), d_k = room(34 * 4), d_v = room(33 * 4);
+    MatvecParams p;
+    p.parts[p.n_parts++] = {q.device, nullptr, d_q.as<float>()};
+    p.parts[p.n_parts++] = {k.device, nullptr, d_k.as<float>()};
+    p.parts[p.n_parts++] = {v.device, nullptr, d_v.as<float>()};
+    p.x = input.of({&q.device, &k.device, &v.device});
+    ASSERT_EQ(launch_leave_input(d_x.as<float>(), nullptr, 512, p.x, false, stream_), cudaSuccess);
+    ASSERT_EQ(launch_matvec(p, n_ctas, false, stream_), cudaSuccess);
+    for (const auto& [m, out] : {std::pair{&q, &d_q}, {&k, &d_k}, {&v, &d_v}}) {
+      const auto got = download<float>(*out, size_t(m->device.n_rows));
+      for (int row = 0; row < m->device.n_rows; ++row) {
+        const Truth truth = multiply(*m, row, read);
+        ASSERT_NEAR(got[size_t(row)], truth.y, truth.tolerance) << "row " << row << ", " << n_ctas;
+      }
+    }
+  }
+}
+
+// What a product leaves is what leave_input makes of its results.
+TEST_P(CudaFormats, LeavesTheNextInput) {
+  const bool is_rounded = !is_float(GetParam().format);
+  for (const auto& [n_rows, n_cols] : {std::pair{32, 256}, {96, 512}, {1056, 768}}) {
+    const TestMatrix m = make(n_rows, n_cols);
+    const std::vector<float> x = normal(size_t(n_cols)), weight = normal(size_t(n_rows)),
+                             old = normal(size_t(n_rows));
+    const DeviceBuffer d_x = upload(x), d_weight = upload(weight);
+    InputBuffer input;
+    ASSERT_TRUE(input.allocate(n_cols, false, stream_, "a test").ok());
+    MatvecParams p;
+    p.x = input.of({&m.device});
+    ASSERT_EQ(launch_leave_input(d_x.as<float>(), nullptr, n_cols, p.x, false, stream_), cudaSuccess);
+    for (const MatvecOut out : {MatvecOut::kAdd, MatvecOut::kGatePairs, MatvecOut::kGateWith}) {
+      const bool pairs = out == MatvecOut::kGatePairs;
+      const int n_out = pairs ? n_rows / 2 : n_rows;
+      const DeviceBuffer d_y = upload(old);
+      InputBuffer left, wanted;
+      ASSERT_TRUE(left.allocate(n_out, true, stream_, "a test").ok());
+      ASSERT_TRUE(wanted.allocate(n_out, true, stream_, "a test").ok());
+      p.n_parts = 0;
+      p.parts[p.n_parts++] = {m.device, nullptr, d_y.as<float>()};
+      p.out = out;
+      p.next = left.of({&m.device});
+      p.next_norm = pairs ? nullptr : d_weight.as<float>();
+      ASSERT_EQ(launch_matvec(p, 7, false, stream_), cudaSuccess);
+      const ProductInput again = wanted.of({&m.device});
+      ASSERT_EQ(launch_leave_input(d_y.as<float>(), p.next_norm, n_out, again, false, stream_),
+                cudaSuccess);
+      const size_t n_bytes = is_rounded ? ProductInput::rounded_bytes(again.n_units)
+                                        : ProductInput::floats_bytes(again.n_units);
+      const auto download_left = [&](const ProductInput& from) {
+        EXPECT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
+        std::vector<uint8_t> bytes(n_bytes);
+        const void* at = is_rounded ? static_cast<const void*>(from.rounded) : from.floats;
+        EXPECT_EQ(cudaMemcpy(bytes.data(), at, n_bytes, cudaMemcpyDeviceToHost), cudaSuccess);
+        std::vector<float> squares(size_t(from.n_units) * 2);
+        EXPECT_EQ(cudaMemcpy(squares.data(), from.squares, squares.size() * 4, cudaMemcpyDeviceToHost),
+                  cudaSuccess);
+        return std::pair{bytes, squares};
+      };
+      EXPECT_EQ(download_left(p.next), download_left(again)) << n_rows << ", " << int(out);
     }
   }
 }
@@ -184,9 +283,12 @@ TEST_P(CudaFormats, GatedPairsAndApart) {
   const TestMatrix m = make(64, 512);
   const std::vector<float> x = normal(512);
   const DeviceBuffer d_x = upload(x), d_y = room(64 * 4), d_pairs = room(32 * 4);
+  InputBuffer input;
+  ASSERT_TRUE(input.allocate(512, false, stream_, "a test").ok());
   MatvecParams p;
   p.parts[p.n_parts++] = {m.device, nullptr, d_y.as<float>()};
-  p.x = d_x.as<float>();
+  p.x = input.of({&m.device});
+  ASSERT_EQ(launch_leave_input(d_x.as<float>(), nullptr, 512, p.x, false, stream_), cudaSuccess);
   ASSERT_EQ(launch_matvec(p, 7, false, stream_), cudaSuccess);
   const auto y = download<float>(d_y, 64);
   p.out = MatvecOut::kGatePairs;

@@ -149,7 +149,8 @@ TEST_F(CudaPipeline, MeasuresTheMassKeptAsTheProcessorDoes) {
   ASSERT_EQ(kept[0].size(), size_t(shape_.n_layers * shape_.n_kv_heads));
   ASSERT_EQ(kept[0].size(), kept[1].size());
   for (size_t head = 0; head < kept[0].size(); ++head) {
-    EXPECT_NEAR(kept[0][head], kept[1][head], 0.02) << "head " << head;
+    // The two round a product's input in groups of different sizes, and this model's weights are random.
+    EXPECT_NEAR(kept[0][head], kept[1][head], 0.05) << "head " << head;
   }
   EXPECT_LT(*std::min_element(kept[0].begin(), kept[0].end()), 0.9) << "nothing was left out";
 }

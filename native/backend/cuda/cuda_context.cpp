@@ -44,6 +44,7 @@ Status CudaContext::load(const GgufModel& model) {
   const size_t logits = size_t(hp_.n_vocab) * sizeof(float);
   Status status = logits_.allocate(logits, what);
   if (status.ok()) status = host_logits_.allocate(logits, what);
+  if (status.ok()) status = hidden_input_.allocate(hp_.n_embd, true, stream(), what);
   if (status.ok()) status = page_table_.allocate(size_t(max_pages()) * sizeof(PageId), what);
   return status;
 }
@@ -61,21 +62,29 @@ Status CudaContext::upload_pages(const KvView& view, int n_tokens) {
                "the page table");
 }
 
-MatvecParams CudaContext::product(const float* x, const float* norm, MatvecOut out) const {
+MatvecParams CudaContext::product(const ProductInput& x, MatvecOut out) const {
   MatvecParams p;
   p.x = x;
-  p.norm_weight = norm;
   p.norm_eps = hp_.rms_eps;
   p.out = out;
   return p;
 }
 
 cudaError_t CudaContext::multiply(const MatvecParams& params) const {
-  return launch_matvec(params, tuning_.ctas_per_sm * device_.n_sms, tuning_.early, stream());
+  return multiply(params, tuning_.ctas_per_sm);
 }
 
-cudaError_t CudaContext::enqueue_logits(const float* hidden) const {
-  MatvecParams p = product(hidden, weights_.output_norm, MatvecOut::kStore);
+cudaError_t CudaContext::multiply(const MatvecParams& params, int ctas_per_sm) const {
+  return launch_matvec(params, ctas_per_sm * device_.n_sms, tuning_.early, stream());
+}
+
+cudaError_t CudaContext::leave_hidden(const float* hidden, const float* norm,
+                                      const ProductInput& to) const {
+  return launch_leave_input(hidden, norm, hp_.n_embd, to, tuning_.early, stream());
+}
+
+cudaError_t CudaContext::enqueue_logits() const {
+  MatvecParams p = product(logits_input(), MatvecOut::kStore);
   p.parts[p.n_parts++] = {weights_.output, nullptr, logits_.as<float>()};
   return multiply(p);
 }

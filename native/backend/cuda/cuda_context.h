@@ -12,6 +12,7 @@
 #include "backend/cuda/cuda_device.h"
 #include "backend/cuda/cuda_handles.h"
 #include "backend/cuda/cuda_weights.h"
+#include "backend/cuda/input_buffer.h"
 #include "backend/cuda/kernels/matvec.cuh"
 #include "backend/cuda/kernels/rotary.cuh"
 
@@ -42,7 +43,9 @@ class CudaContext {
   int n_kv() const { return hp_.n_kv_heads * hp_.head_dim; }
   int n_qkv() const { return n_q() + 2 * n_kv(); }
   bool is_neox() const { return hp_.rope.mode == GGML_ROPE_TYPE_NEOX; }
-  uint64_t workspace_bytes() const { return logits_.bytes() + page_table_.bytes(); }
+  uint64_t workspace_bytes() const {
+    return logits_.bytes() + page_table_.bytes() + hidden_input_.bytes();
+  }
 
   // Waits for all that was enqueued.
   Status finish(const char* what) const { return check(cudaStreamSynchronize(stream()), what); }
@@ -51,12 +54,19 @@ class CudaContext {
   Status upload_pages(const KvView& view, int n_tokens);
   const uint32_t* page_table() const { return page_table_.as<uint32_t>(); }
 
-  // A product of the input, normed where norm is not null; its parts are for the caller to add.
-  MatvecParams product(const float* x, const float* norm, MatvecOut out) const;
+  // A product of the input; its parts are for the caller to add.
+  MatvecParams product(const ProductInput& x, MatvecOut out) const;
   cudaError_t multiply(const MatvecParams& params) const;
+  cudaError_t multiply(const MatvecParams& params, int ctas_per_sm) const;
 
-  // Logits of one row: computed, then fetched; host_logits() has them after finish().
-  cudaError_t enqueue_logits(const float* hidden) const;
+  // The hidden row as the products after it read it: those of a layer or the logits. Whoever writes
+  // the row leaves it, normalised by the readers' norm.
+  const InputBuffer& hidden_input() const { return hidden_input_; }
+  // Leaves a row that was written otherwise.
+  cudaError_t leave_hidden(const float* hidden, const float* norm, const ProductInput& to) const;
+  ProductInput logits_input() const { return hidden_input_.of({&weights_.output}); }
+  // Logits of what was left last: computed, then fetched; host_logits() has them after finish().
+  cudaError_t enqueue_logits() const;
   cudaError_t fetch_logits() const;
   const float* logits() const { return logits_.as<float>(); }  // on the device
   std::span<const float> host_logits() const {
@@ -72,6 +82,7 @@ class CudaContext {
   CudaWeights weights_;
   RotaryParams rotary_;
   DeviceBuffer logits_, page_table_;
+  InputBuffer hidden_input_;
   PinnedBuffer host_logits_;
   std::vector<PageId> uploaded_pages_;  // what page_table_ holds
 };

@@ -45,7 +45,6 @@ Status CudaDecode::reserve() {
   for (const auto& [buffer, n_bytes] : std::initializer_list<std::pair<DeviceBuffer*, size_t>>{
            {&hidden_, size_t(hp.n_embd) * 4},
            {&qkv_, size_t(context_.n_qkv()) * 4},
-           {&attended_, n_q * 4},
            {&gated_, size_t(hp.n_ff) * 4},
            {&angles_, size_t(hp.rope.n_dims) * 4},
            {&part_states_, size_t(attention_[1].parts) * (n_q + 2 * hp.n_q_heads) * 4},
@@ -55,6 +54,8 @@ Status CudaDecode::reserve() {
     if (Status status = buffer->allocate(n_bytes, what); !status.ok()) return status;
   }
   Status status = host_step_.allocate(step_bytes, what);
+  if (status.ok()) status = attended_input_.allocate(context_.n_q(), false, context_.stream(), what);
+  if (status.ok()) status = gated_input_.allocate(hp.n_ff, false, context_.stream(), what);
   if (status.ok()) status = host_next_.allocate(sizeof(Token), what);
   if (!status.ok()) return status;
   return check(cudaMemsetAsync(parts_done_.as<void>(), 0, parts_done_.bytes(), context_.stream()),
@@ -62,9 +63,9 @@ Status CudaDecode::reserve() {
 }
 
 uint64_t CudaDecode::workspace_bytes() const {
-  uint64_t n = trace_.workspace_bytes();
-  for (const DeviceBuffer* buffer : {&hidden_, &qkv_, &attended_, &gated_, &angles_, &part_states_,
-                                     &parts_done_, &step_, &next_}) {
+  uint64_t n = trace_.workspace_bytes() + attended_input_.bytes() + gated_input_.bytes();
+  for (const DeviceBuffer* buffer :
+       {&hidden_, &qkv_, &gated_, &angles_, &part_states_, &parts_done_, &step_, &next_}) {
     n += buffer->bytes();
   }
   return n;
@@ -113,9 +114,17 @@ const int* CudaDecode::device_list_pages() const {
 
 // --- a step's kernels -----------------------------------------------------------------------
 
+ProductInput CudaDecode::attention_in(const CudaLayer& w) const {
+  return context_.hidden_input().of({&w.wq, &w.wk, &w.wv});
+}
+
+ProductInput CudaDecode::ffn_in(const CudaLayer& w) const {
+  return context_.hidden_input().of({&w.gate_up, &w.gate, &w.up});
+}
+
 cudaError_t CudaDecode::enqueue_qkv(const CudaLayer& w) {
   float* qkv = qkv_.as<float>();
-  MatvecParams p = context_.product(hidden_.as<float>(), w.attn_norm, MatvecOut::kStore);
+  MatvecParams p = context_.product(attention_in(w), MatvecOut::kStore);
   p.parts[p.n_parts++] = {w.wq, w.bq, qkv};
   p.parts[p.n_parts++] = {w.wk, w.bk, qkv + context_.n_q()};
   p.parts[p.n_parts++] = {w.wv, w.bv, qkv + context_.n_q() + context_.n_kv()};
@@ -143,7 +152,7 @@ cudaError_t CudaDecode::enqueue_attention(int layer, const StepWatch& watch, KvP
   p.n_tokens = &step_.as<StepHeader>()->n_tokens;
   p.heads = device_heads();
   p.digests = digests_.planes();
-  p.out = attended_.as<float>();
+  p.next = attended_input_.of({&w.wo});
   p.part_states = part_states_.as<float>();
   p.parts_done = parts_done_.as<int>();
   if (watch.dense_lse != nullptr) {  // its outputs are overwritten below; K and V are the same
@@ -160,29 +169,38 @@ cudaError_t CudaDecode::enqueue_attention(int layer, const StepWatch& watch, KvP
 }
 
 cudaError_t CudaDecode::enqueue_attention_out(const CudaLayer& w) {
-  MatvecParams p = context_.product(attended_.as<float>(), nullptr, MatvecOut::kAdd);
+  MatvecParams p = context_.product(attended_input_.of({&w.wo}), MatvecOut::kAdd);
   p.parts[p.n_parts++] = {w.wo, w.bo, hidden_.as<float>()};
-  return context_.multiply(p);
+  p.next = ffn_in(w);
+  p.next_norm = w.ffn_norm;
+  return context_.multiply(p, context_.tuning().out_ctas_per_sm);
 }
 
 cudaError_t CudaDecode::enqueue_gate_up(const CudaLayer& w) {
   float* gated = gated_.as<float>();
-  MatvecParams p = context_.product(hidden_.as<float>(), w.ffn_norm, MatvecOut::kStore);
+  MatvecParams p = context_.product(ffn_in(w), MatvecOut::kStore);
   if (w.has_pairs()) {
     p.out = MatvecOut::kGatePairs;
-    p.parts[p.n_parts++] = {w.gate_up, nullptr, gated};
+    p.parts[p.n_parts++] = {w.gate_up, nullptr, nullptr};
+    p.next = gated_input_.of({&w.down});
     return context_.multiply(p);
   }
   p.parts[p.n_parts++] = {w.gate, nullptr, gated};
   if (const cudaError_t error = context_.multiply(p); error != cudaSuccess) return error;
   p.out = MatvecOut::kGateWith;
+  p.next = gated_input_.of({&w.down});
   p.parts[0] = {w.up, nullptr, gated};
   return context_.multiply(p);
 }
 
-cudaError_t CudaDecode::enqueue_down(const CudaLayer& w) {
-  MatvecParams p = context_.product(gated_.as<float>(), nullptr, MatvecOut::kAdd);
+cudaError_t CudaDecode::enqueue_down(int layer) {
+  const CudaWeights& weights = context_.weights();
+  const CudaLayer& w = weights.layers[size_t(layer)];
+  MatvecParams p = context_.product(gated_input_.of({&w.down}), MatvecOut::kAdd);
   p.parts[p.n_parts++] = {w.down, nullptr, hidden_.as<float>()};
+  const bool is_last = size_t(layer) + 1 == weights.layers.size();
+  p.next = is_last ? context_.logits_input() : attention_in(weights.layers[size_t(layer) + 1]);
+  p.next_norm = is_last ? weights.output_norm : weights.layers[size_t(layer) + 1].attn_norm;
   return context_.multiply(p);
 }
 
@@ -204,7 +222,7 @@ cudaError_t CudaDecode::enqueue_layer(int layer, unsigned stages, const StepWatc
   run(kStageAttentionOut, [&] { return enqueue_attention_out(w); });
   mark(DecodeStage::kAttentionOut);
   run(kStageGateUp, [&] { return enqueue_gate_up(w); });
-  run(kStageDown, [&] { return enqueue_down(w); });
+  run(kStageDown, [&] { return enqueue_down(layer); });
   mark(DecodeStage::kFeedForward);
   return error;
 }
@@ -224,11 +242,15 @@ cudaError_t CudaDecode::enqueue_step(unsigned stages, const StepWatch& watch, Kv
   if (error == cudaSuccess && watch.clock != nullptr) {
     error = watch.clock->mark(DecodeStage::kEmbed, 0, context_.stream());
   }
+  const CudaLayer& first = context_.weights().layers[0];
+  if (error == cudaSuccess) {
+    error = context_.leave_hidden(hidden_.as<float>(), first.attn_norm, attention_in(first));
+  }
   for (int layer = 0; layer < context_.hp().n_layers && error == cudaSuccess; ++layer) {
     error = enqueue_layer(layer, stages, watch, pages);
   }
   if (error == cudaSuccess && (stages & kStageLogits)) {
-    error = context_.enqueue_logits(hidden_.as<float>());
+    error = context_.enqueue_logits();
   }
   if (error == cudaSuccess && watch.clock != nullptr) {
     error = watch.clock->mark(DecodeStage::kLogits, 0, context_.stream());

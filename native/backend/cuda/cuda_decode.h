@@ -50,17 +50,21 @@ class CudaDecode {
   Result<Graph> capture(unsigned stages, const StepWatch& watch, KvPages& pages);
   cudaError_t enqueue_step(unsigned stages, const StepWatch& watch, KvPages& pages);
   cudaError_t enqueue_layer(int layer, unsigned stages, const StepWatch& watch, KvPages& pages);
+  // The hidden row as a layer's products read it.
+  ProductInput attention_in(const CudaLayer& w) const;
+  ProductInput ffn_in(const CudaLayer& w) const;
   cudaError_t enqueue_qkv(const CudaLayer& w);
   cudaError_t enqueue_attention(int layer, const StepWatch& watch, KvPages& pages);
   cudaError_t enqueue_attention_out(const CudaLayer& w);
   cudaError_t enqueue_gate_up(const CudaLayer& w);
-  cudaError_t enqueue_down(const CudaLayer& w);
+  cudaError_t enqueue_down(int layer);
 
   CudaContext& context_;
   CudaDigests digests_;
   CudaTrace trace_;
   AttentionLaunch attention_[2];  // of steps in which heads select, and in which none does
-  DeviceBuffer hidden_, qkv_, attended_, gated_, angles_, part_states_, parts_done_, step_, next_;
+  DeviceBuffer hidden_, qkv_, gated_, angles_, part_states_, parts_done_, step_, next_;
+  InputBuffer attended_input_, gated_input_;
   PinnedBuffer host_step_, host_next_;
   // By whether all is read, masses are traced, the mass kept is measured, a token drawn.
   Graph graphs_[2][2][2][2];

@@ -233,7 +233,10 @@ Result<std::span<const float>> CudaPrefill::all_logits(int n) {
 }
 
 Result<std::span<const float>> CudaPrefill::last_logits(int n) {
-  Status status = check(context_.enqueue_logits(hidden_row(n - 1)), "logits");
+  Status status = check(context_.leave_hidden(hidden_row(n - 1), context_.weights().output_norm,
+                                              context_.logits_input()),
+                        "logits");
+  if (status.ok()) status = check(context_.enqueue_logits(), "logits");
   if (status.ok()) status = check(context_.fetch_logits(), "logits");
   if (status.ok()) status = context_.finish("prefill");
   if (!status.ok()) return status.error();

@@ -13,6 +13,8 @@
 
 #include <cstdint>
 
+#include "backend/cuda/kernels/product_input.cuh"
+
 namespace scholia::cuda {
 
 inline constexpr int kMaxGroup = 8;  // query heads per KV head
@@ -54,7 +56,8 @@ struct AttentionParams {
   const HeadStep* heads = nullptr;  // [all heads]
   bool reads_all = false;           // whatever the heads' plans say
   const DigestPlanes* digests = nullptr;  // [all heads]; null: no head selects
-  float* out = nullptr;             // [Hq * D]
+  float* out = nullptr;             // [Hq * D], or null
+  ProductInput next;                // the same for the product after it, or empty
   float* part_states = nullptr;     // parts: [Hkv][parts][G * D + 2 G], scratch
   int* parts_done = nullptr;        // parts: [Hkv], 0 before and after
   AttentionTrace trace;

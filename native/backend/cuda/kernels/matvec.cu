@@ -1,368 +1,373 @@
+#include "backend/cuda/kernels/matvec.cuh"
+
 #include <cuda_bf16.h>
 
+#include <algorithm>
 #include <type_traits>
 
 #include "backend/cuda/kernels/launch.cuh"
-#include "backend/cuda/kernels/matvec.cuh"
 #include "backend/cuda/kernels/unit.cuh"
 
 namespace scholia::cuda {
 namespace {
 
 constexpr int kThreads = 512;
-constexpr int kWarps = kThreads / 32;
+constexpr int kWarps = kThreads / 32, kWarpBits = 4;
+static_assert(kWarps == 1 << kWarpBits);
 constexpr size_t kPlainSharedBytes = 48 << 10;  // more must be asked for
-// Pieces that a lane fetches of each row at a time. 1, 3 and 4 were slower (docs/benchmarks_cuda.md).
-constexpr int kPiecesAhead = 2;
-constexpr int kHeld = 4;  // float4s of the input that a thread has on the way or keeps at a time
 
-// A rounded unit's scale, and the sums of its first and second 16 integers.
-struct UnitMeta {
-  float d;
-  short sum[2];
-};
+// --- the input ------------------------------------------------------------------------------
 
-// The input in shared memory. Integers in two planes, the first and the second 16 of each unit, and
-// floats in two planes, the first and the second 4 of each 8, so that lanes read side by side.
-struct Input {
-  int4 *low, *high;  // [n_units]
-  UnitMeta* meta;    // [n_units]
-  float4 *even, *odd;  // [n_cols / 8]
-
-  static __host__ __device__ size_t bytes(int n_cols, bool rounded, bool floats) {
-    const size_t n_units = size_t(n_cols) / 32;
-    return (rounded ? n_units * 32 + meta_bytes(n_units) : 0) + (floats ? size_t(n_cols) * 4 : 0);
-  }
-  // What follows them is aligned to 16 bytes.
-  static __host__ __device__ size_t meta_bytes(size_t n_units) {
-    return (n_units * sizeof(UnitMeta) + 15) / 16 * 16;
-  }
-  __device__ Input(uint8_t* shared, int n_cols, bool rounded) {
-    const int n_units = n_cols / 32;
-    low = reinterpret_cast<int4*>(shared);
-    high = low + n_units;
-    meta = reinterpret_cast<UnitMeta*>(high + n_units);
-    uint8_t* after_meta = reinterpret_cast<uint8_t*>(meta) + meta_bytes(size_t(n_units));
-    even = reinterpret_cast<float4*>(rounded ? after_meta : shared);
-    odd = even + n_cols / 8;
-  }
-};
-
-__device__ float block_sum(float x) {
-  __shared__ float parts[kWarps];
-  x = warp_sum(x);
-  if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = x;
-  __syncthreads();
-  float sum = 0;
-#pragma unroll
-  for (int w = 0; w < kWarps; ++w) sum += parts[w];
-  return sum;
-}
-
-// Rounds 4 of a unit's 32 values; the other 28 are the 7 neighbouring lanes'.
-__device__ void round_unit(float4 v, int at, const Input& input) {
-  float most = fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w)));
-#pragma unroll
-  for (int lanes = 4; lanes > 0; lanes /= 2) {
-    most = fmaxf(most, __shfl_xor_sync(~0U, most, lanes));
-  }
-  const float d = most / 127.0F;
-  const float inverse = most > 0 ? 127.0F / most : 0.0F;
-  const int q[4] = {__float2int_rn(v.x * inverse), __float2int_rn(v.y * inverse),
-                    __float2int_rn(v.z * inverse), __float2int_rn(v.w * inverse)};
-  int sum = q[0] + q[1] + q[2] + q[3];
-  sum += __shfl_xor_sync(~0U, sum, 1);
-  sum += __shfl_xor_sync(~0U, sum, 2);
-  if (at < 0) return;
-  const int unit = at / 8, quarter = at % 8;
-  const int packed = (q[0] & 255) | (q[1] & 255) << 8 | (q[2] & 255) << 16 | q[3] << 24;
-  reinterpret_cast<int*>((quarter < 4 ? input.low : input.high) + unit)[quarter % 4] = packed;
-  if (quarter % 4 == 0) input.meta[unit].sum[quarter / 4] = short(sum);
-  if (quarter == 0) input.meta[unit].d = d;
-}
-
-// x, normalised if asked for, to shared memory in the forms wanted.
-__device__ void prepare_input(const MatvecParams& p, int n_cols, const Input& input, bool rounded,
-                              bool floats) {
-  const int n4 = n_cols / 4;
-  const auto* x4 = reinterpret_cast<const float4*>(p.x);
-  const auto* weight4 = reinterpret_cast<const float4*>(p.norm_weight);
-  const bool normalises = p.norm_weight != nullptr;
-  constexpr int kRound = kHeld * kThreads;
-  // A round's values are all on the way before the first is used.
-  float4 held[kHeld];
-  const auto fetch = [&](int first) {
+// To shared memory, byte for byte.
+__device__ void copy_input(const void* from, uint8_t* to, int n_bytes) {
+  const auto* from16 = static_cast<const uint4*>(from);
+  auto* to16 = reinterpret_cast<uint4*>(to);
+  const int n = n_bytes / 16;
+  constexpr int kHeld = 4;  // on the way at a time
+  for (int first = int(threadIdx.x); first < n; first += kHeld * kThreads) {
+    uint4 held[kHeld];
 #pragma unroll
     for (int j = 0; j < kHeld; ++j) {
-      const int at = first + j * kThreads + int(threadIdx.x);
-      held[j] = at < n4 ? __ldcg(x4 + at) : float4{0, 0, 0, 0};
+      if (first + j * kThreads < n) held[j] = __ldcg(from16 + first + j * kThreads);
     }
-  };
-  fetch(0);
-  float factor = 1;
-  if (normalises) {
-    float squares = 0;
-    for (int first = 0;;) {
-#pragma unroll
-      for (const float4& v : held) squares += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
-      if ((first += kRound) >= n4) break;
-      fetch(first);
-    }
-    factor = 1.0F / sqrtf(block_sum(squares) / float(n_cols) + p.norm_eps);
-    if (n4 > kRound) fetch(0);
-  }
-  for (int first = 0;;) {
 #pragma unroll
     for (int j = 0; j < kHeld; ++j) {
-      // All lanes of a warp stay together: rounding goes over 8 of them.
-      if (first + j * kThreads + int(threadIdx.x) / 32 * 32 >= n4) break;
-      const int at = first + j * kThreads + int(threadIdx.x);
-      float4 v = held[j];
-      if (normalises && at < n4) {
-        const float4 w = __ldg(weight4 + at);
-        v = {v.x * factor * w.x, v.y * factor * w.y, v.z * factor * w.z, v.w * factor * w.w};
-      }
-      if (floats && at < n4) (at % 2 == 0 ? input.even : input.odd)[at / 2] = v;
-      if (rounded) round_unit(v, at < n4 ? at : -1, input);
-    }
-    if ((first += kRound) >= n4) break;
-    fetch(first);
-  }
-  __syncthreads();
-}
-
-// --- a pair of rows, one warp ---------------------------------------------------------------
-
-template <WeightFormat kFormat>
-__device__ float unit_dot(const Unit<kFormat>& u, int unit, const int x[8], const UnitMeta& meta) {
-  int first = 0, second = 0;
-#pragma unroll
-  for (int w = 0; w < 4; ++w) {
-    first = __dp4a(u.word(w), x[w], first);
-    second = __dp4a(u.word(w + 4), x[w + 4], second);
-  }
-  if constexpr (kFormat == WeightFormat::kQ6_K) {
-    const float2 d = u.halves_d();
-    return meta.d * (d.x * float(first - 32 * meta.sum[0]) + d.y * float(second - 32 * meta.sum[1]));
-  } else if constexpr (kFormat == WeightFormat::kQ8_0) {
-    return meta.d * u.d_and_m(unit).x * float(first + second);
-  } else {
-    const float2 dm = u.d_and_m(unit);
-    return meta.d * (dm.x * float(first + second) + dm.y * float(meta.sum[0] + meta.sum[1]));
-  }
-}
-
-// --- a stream of pairs of rows, one warp ------------------------------------------------------
-
-__device__ void widen(WeightFormat format, const uint4& raw, float w[8]) {
-  const unsigned words[4] = {raw.x, raw.y, raw.z, raw.w};
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    if (format == WeightFormat::kF16) {
-      const float2 two = __half22float2(reinterpret_cast<const __half2&>(words[i]));
-      w[2 * i] = two.x;
-      w[2 * i + 1] = two.y;
-    } else {
-      w[2 * i] = __uint_as_float(words[i] << 16);
-      w[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000U);
+      if (first + j * kThreads < n) to16[first + j * kThreads] = held[j];
     }
   }
 }
 
-// 8 weights of a float row.
-template <WeightFormat kFormat>
-struct Eight {
-  uint4 raw[kFormat == WeightFormat::kF32 ? 2 : 1];
+// What the sums of normalised values are multiplied by. One warp.
+__device__ float norm_factor(const ProductInput& x, float eps, int n_cols) {
+  float squares = 0;
+  for (int i = int(threadIdx.x) % 32; i < x.n_units; i += 32) {
+    const float2 two = __ldcg(reinterpret_cast<const float2*>(x.squares) + i);
+    squares += two.x + two.y;
+  }
+  return 1.0F / sqrtf(warp_sum(squares) / float(n_cols) + eps);
+}
 
-  // index: row * (n_cols / 8) + eight.
-  __device__ __forceinline__ void load(const DeviceMatrix& m, size_t index) {
-#pragma unroll
-    for (size_t i = 0; i < sizeof raw / sizeof raw[0]; ++i) {
-      raw[i] = load_streamed(m.codes + index * sizeof raw + 16 * i);
-    }
-  }
-  __device__ __forceinline__ float dot(int eight, const Input& input) const {
-    const float4 a = input.even[eight], b = input.odd[eight];
-    float w[8];
-    if constexpr (kFormat == WeightFormat::kF32) {
-      reinterpret_cast<uint4*>(w)[0] = raw[0];
-      reinterpret_cast<uint4*>(w)[1] = raw[1];
-    } else {
-      widen(kFormat, raw[0], w);
-    }
-    const float first = fmaf(w[0], a.x, fmaf(w[1], a.y, fmaf(w[2], a.z, w[3] * a.w)));
-    return fmaf(w[4], b.x, fmaf(w[5], b.y, fmaf(w[6], b.z, fmaf(w[7], b.w, first))));
-  }
-};
+// --- a lane's piece of a row ------------------------------------------------------------------
 
 // 32 weights of a quantised row.
 template <WeightFormat kFormat>
 struct ThirtyTwo {
+  using Planes = RoundedPlanes;
+  static constexpr int kWeights = 32, kRows = 2, kAhead = 2;
+  struct Input {
+    int4 low, high;
+    float4 scales;
+  };
   Unit<kFormat> unit;
 
-  __device__ __forceinline__ void load(const DeviceMatrix& m, size_t index) { unit.load(m, index); }
-  __device__ __forceinline__ float dot(int at, const Input& input) const {
-    const int4 low = input.low[at], high = input.high[at];
-    const int x[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
-    return unit_dot<kFormat>(unit, at, x, input.meta[at]);
+  __device__ __forceinline__ void load(const DeviceMatrix& m, unsigned base, int ahead) {
+    unit.load(m, base, ahead);
+  }
+  __device__ __forceinline__ static Input read(const Planes& x, int piece) {
+    return {x.low[piece], x.high[piece], x.scales[piece]};
+  }
+  __device__ __forceinline__ float dot(const Input& x, int piece) const {
+    int first = __dp4a(unit.word(0), x.low.x, 0), second = __dp4a(unit.word(4), x.high.x, 0);
+    first = __dp4a(unit.word(1), x.low.y, first);
+    second = __dp4a(unit.word(5), x.high.y, second);
+    first = __dp4a(unit.word(2), x.low.z, first);
+    second = __dp4a(unit.word(6), x.high.z, second);
+    first = __dp4a(unit.word(3), x.low.w, first);
+    second = __dp4a(unit.word(7), x.high.w, second);
+    const float a = x.scales.x * float(first), b = x.scales.z * float(second);
+    if constexpr (kFormat == WeightFormat::kQ6_K) {
+      const float2 d = unit.halves_d();
+      return d.x * fmaf(-32.0F, x.scales.y, a) + d.y * fmaf(-32.0F, x.scales.w, b);
+    } else if constexpr (kFormat == WeightFormat::kQ8_0) {
+      return unit.d_and_m(unsigned(piece)).x * (a + b);
+    } else {
+      const float2 dm = unit.d_and_m(unsigned(piece));
+      return fmaf(dm.x, a + b, dm.y * (x.scales.y + x.scales.w));
+    }
   }
 };
 
-// Where a warp is: a pair of rows of one of the parts, and how far along them.
-struct Place {
-  const MatvecPart* part;
-  int pair;        // of the run
-  int row0, row1;  // of the part; the same where a matrix has an odd last row
-  int step;
-};
-
-__device__ float silu(float x) { return x / (1.0F + expf(-x)); }
-
-__device__ void write_row(const MatvecPart& part, MatvecOut out, int row, float y) {
-  if (part.bias != nullptr) y += part.bias[row];
-  if (out == MatvecOut::kStore) part.out[row] = y;
-  // From L2: the line's other rows are other SMs'.
-  if (out == MatvecOut::kAdd) part.out[row] = __ldcg(part.out + row) + y;
-  if (out == MatvecOut::kGateWith) part.out[row] = silu(__ldcg(part.out + row)) * y;
-}
-
-// What a warp has summed of two rows; lane 0 writes.
-__device__ void write_pair(const MatvecParams& p, const Place& place, float y0, float y1) {
-  if (threadIdx.x % 32 != 0) return;
-  if (p.out == MatvecOut::kGatePairs) {
-    place.part->out[place.row0 / 2] = silu(y0) * y1;
-    return;
-  }
-  write_row(*place.part, p.out, place.row0, y0);
-  if (place.row1 > place.row0) write_row(*place.part, p.out, place.row1, y1);
-}
-
-// Reads the pairs [first, end) of the parts [part, end_part), all of one format, from the first on
-// in steps of kWarps, and always has the next pieces on the way while it computes with the last.
+// 8 weights of a float row.
 template <WeightFormat kFormat>
-class PairStream {
+struct Eight {
+  using Planes = FloatPlanes;
+  static constexpr int kWeights = 8, kRows = 1, kAhead = kFormat == WeightFormat::kF32 ? 4 : 8;
+  struct Input {
+    float4 even, odd;
+  };
+  uint4 raw[kFormat == WeightFormat::kF32 ? 2 : 1];
+
+  __device__ __forceinline__ void load(const DeviceMatrix& m, unsigned base, int ahead) {
+    const uint8_t* at = m.codes + size_t(base) * sizeof raw + size_t(ahead) * sizeof raw;
+#pragma unroll
+    for (size_t i = 0; i < sizeof raw / sizeof raw[0]; ++i) raw[i] = load_streamed(at + 16 * i);
+  }
+  __device__ __forceinline__ static Input read(const Planes& x, int piece) {
+    return {x.even[piece], x.odd[piece]};
+  }
+  __device__ __forceinline__ float2 two(int i) const {
+    const unsigned words[4] = {raw[0].x, raw[0].y, raw[0].z, raw[0].w};
+    if constexpr (kFormat == WeightFormat::kF32) {
+      const uint4& half = raw[i / 2];
+      return i % 2 == 0 ? float2{__uint_as_float(half.x), __uint_as_float(half.y)}
+                        : float2{__uint_as_float(half.z), __uint_as_float(half.w)};
+    } else if constexpr (kFormat == WeightFormat::kF16) {
+      return __half22float2(reinterpret_cast<const __half2&>(words[i]));
+    } else {
+      return {__uint_as_float(words[i] << 16), __uint_as_float(words[i] & 0xffff0000U)};
+    }
+  }
+  __device__ __forceinline__ float dot(const Input& x, int) const {
+    const float2 a = two(0), b = two(1), c = two(2), d = two(3);
+    const float first = fmaf(a.x, x.even.x, fmaf(a.y, x.even.y, fmaf(b.x, x.even.z, b.y * x.even.w)));
+    return fmaf(c.x, x.odd.x, fmaf(c.y, x.odd.y, fmaf(d.x, x.odd.z, fmaf(d.y, x.odd.w, first))));
+  }
+};
+
+template <WeightFormat kFormat>
+using Piece = std::conditional_t<is_float(kFormat), Eight<kFormat>, ThirtyTwo<kFormat>>;
+
+// The warp's index, known to be the same in its lanes.
+__device__ __forceinline__ int uniform_warp() {
+  return __shfl_sync(~0U, int(threadIdx.x) / 32, 0);
+}
+
+// --- rows, one warp ---------------------------------------------------------------------------
+
+// Reads the rows [first, end) of a matrix, kRows at once, in groups of kAhead pieces for each lane.
+// While it computes with one group, the next is on the way. Where there are fewer rows than the
+// warps take at once, several warps share them: each takes a slice.
+template <WeightFormat kFormat>
+class RowStream {
+  using P = Piece<kFormat>;
+  static constexpr int kRows = P::kRows, kAhead = P::kAhead;
+  static constexpr int kGroup = 32 * kAhead;  // pieces
+
  public:
-  __device__ PairStream(const MatvecParams& p, int part, int end_part, int first, int end)
-      : p_(p), part_(part), end_part_(end_part), end_(end), n_pieces_(p.parts[part].matrix.n_cols /
-                                                                      kPieceWeights) {
-    next_.pair = first + int(threadIdx.x) / 32;
-    find_rows();
+  // slice_bits: of the number of slices.
+  __device__ __forceinline__ RowStream(const DeviceMatrix& m, int first, int end, int slice_bits)
+      : m_(m), first_(first), end_(end), n_pieces_(m.n_cols / P::kWeights),
+        rows_at_once_(kRows * kWarps >> slice_bits) {
+    const int warp = uniform_warp(), steps = (n_pieces_ + 31) / 32;
+    slice_ = warp >> (kWarpBits - slice_bits);
+    slice_start_ = (steps * slice_ >> slice_bits) * 32;
+    slice_end_ = min((steps * (slice_ + 1) >> slice_bits) * 32, n_pieces_);
+    first_row_ = first + (kRows * warp & (rows_at_once_ - 1));
   }
 
   // Fetches the first pieces: weights are nobody's output, so this need not wait.
   __device__ __forceinline__ void prime() {
-    load(ahead_[0]);
-    load(ahead_[1]);
+    const Place place = place_of(first_row_, slice_start_);
+#pragma unroll
+    for (int slot = 0; slot < kAhead; ++slot) {
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) ahead_[slot][r] = {};
+      load(place, slot);
+    }
   }
 
-  __device__ __forceinline__ void run(const Input& input) {
-    float2 sum{0, 0};
-    while (is_loaded_[0]) {
-      use(ahead_[0], input, sum);
-      load(ahead_[0]);
-      if (!is_loaded_[1]) break;
-      use(ahead_[1], input, sum);
-      load(ahead_[1]);
+  // sums [n_slices][end - first], shared. All warps go through as many rounds.
+  __device__ __forceinline__ void run(const typename P::Planes& x, float* sums) {
+    const int lane = int(threadIdx.x) % 32, n_rows = end_ - first_;
+    sums += slice_ * n_rows - first_;
+    int row = first_row_;
+    for (int left = n_rows; left > 0; left -= rows_at_once_, row += rows_at_once_) {
+      float sum[kRows] = {};
+      for (int start = slice_start_; start < slice_end_; start += kGroup) {
+        const Place next = start + kGroup < slice_end_ ? place_of(row, start + kGroup)
+                                                       : place_of(row + rows_at_once_, slice_start_);
+#pragma unroll
+        for (int slot = 0; slot < kAhead; ++slot) {
+          if (start + 32 * slot < slice_end_) {
+            const int piece = start + 32 * slot + lane;
+            const typename P::Input input = P::read(x, piece);
+#pragma unroll
+            for (int r = 0; r < kRows; ++r) sum[r] += ahead_[slot][r].dot(input, piece);
+          }
+          load(next, slot);
+        }
+      }
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {
+        sum[r] = warp_sum(sum[r]);
+        if (lane == 0 && row + r < end_) sums[row + r] = sum[r];
+      }
     }
   }
 
  private:
-  using Piece = std::conditional_t<is_float(kFormat), Eight<kFormat>, ThirtyTwo<kFormat>>;
-  static constexpr int kPieceWeights = is_float(kFormat) ? 8 : 32;
-  static constexpr int kAhead = kFormat == WeightFormat::kF32 || kFormat == WeightFormat::kQ8_0
-                                    ? 1
-                                    : kPiecesAhead;
-  struct Batch {
-    Piece a[kAhead], b[kAhead];
-    Place place;
+  // A lane's first piece of a group in each row, counted through the matrix; how many pieces there
+  // are from it to the slice's end.
+  struct Place {
+    unsigned piece[kRows];
+    int left;
   };
 
-  __device__ __forceinline__ void find_rows() {
-    int part = part_, row = 2 * next_.pair;
-    while (part + 1 < end_part_ && row >= ((p_.parts[part].matrix.n_rows + 1) & ~1)) {
-      row -= (p_.parts[part++].matrix.n_rows + 1) & ~1;
-    }
-    next_.part = &p_.parts[part];
-    next_.row0 = row;
-    next_.row1 = min(row + 1, next_.part->matrix.n_rows - 1);
-    next_.step = 0;
-  }
-
-  __device__ __forceinline__ void load(Batch& batch) {
-    const int slot = &batch == &ahead_[1];
-    is_loaded_[slot] = next_.pair < end_;
-    if (!is_loaded_[slot]) return;
-    batch.place = next_;
-    const DeviceMatrix& m = next_.part->matrix;
-    const size_t at0 = size_t(next_.row0) * n_pieces_, at1 = size_t(next_.row1) * n_pieces_;
+  // Beyond the last row that one is read again.
+  __device__ __forceinline__ Place place_of(int row, int start) const {
+    const int piece = start + int(threadIdx.x) % 32;
+    Place place;
+    place.piece[0] = unsigned(row) * unsigned(n_pieces_) + unsigned(piece);
 #pragma unroll
-    for (int i = 0; i < kAhead; ++i) {
-      // Beyond the row's end its last piece is read again, and not used.
-      const int piece = min((next_.step * kAhead + i) * 32 + int(threadIdx.x) % 32, n_pieces_ - 1);
-      batch.a[i].load(m, at0 + piece);
-      batch.b[i].load(m, at1 + piece);
+    for (int r = 1; r < kRows; ++r) {
+      place.piece[r] = place.piece[r - 1] + (row + r < end_ ? unsigned(n_pieces_) : 0U);
     }
-    if (++next_.step * kAhead * 32 < n_pieces_) return;
-    next_.pair += kWarps;
-    find_rows();
+    place.left = row < end_ ? slice_end_ - piece : 0;
+    return place;
   }
 
-  __device__ __forceinline__ void use(const Batch& batch, const Input& input, float2& sum) {
+  // Beyond the row's end an older piece stays: the input is 0 there.
+  __device__ __forceinline__ void load(const Place& place, int slot) {
+    if (32 * slot >= place.left) return;
 #pragma unroll
-    for (int i = 0; i < kAhead; ++i) {
-      const int piece = (batch.place.step * kAhead + i) * 32 + int(threadIdx.x) % 32;
-      if (piece >= n_pieces_) break;
-      sum.x += batch.a[i].dot(piece, input);
-      sum.y += batch.b[i].dot(piece, input);
-    }
-    if ((batch.place.step + 1) * kAhead * 32 < n_pieces_) return;
-    write_pair(p_, batch.place, warp_sum(sum.x), warp_sum(sum.y));
-    sum = {0, 0};
+    for (int r = 0; r < kRows; ++r) ahead_[slot][r].load(m_, place.piece[r], 32 * slot);
   }
 
-  const MatvecParams& p_;
-  const int part_, end_part_, end_, n_pieces_;
-  Place next_;
-  Batch ahead_[2];
-  bool is_loaded_[2] = {false, false};
+  const DeviceMatrix& m_;
+  const int first_, end_, n_pieces_, rows_at_once_;
+  int slice_, slice_start_, slice_end_, first_row_;
+  P ahead_[kAhead][kRows];
 };
 
-// This CTA's share of n pairs.
-__device__ int first_pair(int n, unsigned cta) { return int(int64_t(n) * cta / gridDim.x); }
+// --- what becomes of the sums -------------------------------------------------------------------
 
-// CTA i owns the i-th part of the pairs of rows of each run, warp w of it every 16th of these. The
-// parts up to n_first are of format kA, the others of kB. grid: any.
-template <WeightFormat kA, WeightFormat kB>
-__global__ void __launch_bounds__(kThreads, 1)
-    matvec_kernel(const __grid_constant__ MatvecParams p, int n_first, int n_first_pairs,
-                  int n_other_pairs) {
-  constexpr bool kRounded = !is_float(kA) || !is_float(kB);
-  constexpr bool kFloats = is_float(kA) || is_float(kB);
-  extern __shared__ __align__(16) uint8_t shared[];
-  const int n_cols = p.parts[0].matrix.n_cols;
-  const Input input(shared, n_cols, kRounded);
-  const int first = first_pair(n_first_pairs, blockIdx.x);
-  const int end = first_pair(n_first_pairs, blockIdx.x + 1);
-  PairStream<kA> stream(p, 0, n_first, first, end);
-  stream.prime();
-  wait_for_previous();
-  prepare_input(p, n_cols, input, kRounded, kFloats);
+__device__ __forceinline__ float silu(float x) { return x / (1.0F + expf(-x)); }
+
+// Beside a row's sum, what its result is made of.
+struct Operands {
+  float bias = 0, norm = 1, old = 0;
+
+  __device__ __forceinline__ void fetch_weights(const MatvecParams& p, const MatvecPart& part, int i) {
+    if (part.bias != nullptr) bias = __ldg(part.bias + i);
+    if (p.next_norm != nullptr) norm = __ldg(p.next_norm + i);
+  }
+  // From L2: the line's other values are other SMs'.
+  __device__ __forceinline__ void fetch_old(const MatvecParams& p, const MatvecPart& part, int i) {
+    if (p.out == MatvecOut::kAdd || p.out == MatvecOut::kGateWith) old = __ldcg(part.out + i);
+  }
+};
+
+// Of a CTA's rows: what the slices of each have summed.
+struct Sums {
+  const float* of_slices;  // [n_slices][n_rows]
+  int n_slices, n_rows;
+  float factor;
+
+  __device__ __forceinline__ float of(int row) const {
+    float sum = 0;
+    for (int slice = 0; slice < n_slices; ++slice) sum += of_slices[slice * n_rows + row];
+    return sum * factor;
+  }
+};
+
+__device__ __forceinline__ float result_of(MatvecOut out, const Operands& with, const Sums& sums,
+                                           int i) {
+  if (out == MatvecOut::kGatePairs) return silu(sums.of(2 * i)) * sums.of(2 * i + 1);
+  const float y = sums.of(i) + with.bias;
+  if (out == MatvecOut::kAdd) return with.old + y;
+  if (out == MatvecOut::kGateWith) return silu(with.old) * y;
+  return y;
+}
+
+// --- the kernel ---------------------------------------------------------------------------------
+
+// Which CTAs have which part, and how they share its rows: in granules, of which the first n_longer
+// CTAs have one more than the others.
+struct Split {
+  int first_cta[MatvecParams::kMaxParts + 1];
+  int granules[MatvecParams::kMaxParts], n_longer[MatvecParams::kMaxParts];
+  int granule;   // rows
+  int slice_bits;  // of the number of a row's slices
+};
+
+// Part i's rows of this CTA.
+template <WeightFormat kFormat>
+__device__ __forceinline__ void multiply_share(const MatvecParams& p, const Split& split, int i_part,
+                                               uint8_t* shared) {
+  using P = Piece<kFormat>;
+  const int thread = int(threadIdx.x);
+  const MatvecPart& part = p.parts[i_part];
+  const DeviceMatrix matrix = part.matrix;  // in registers: which part it is, is not known before
+  const int rank = int(blockIdx.x) - split.first_cta[i_part];
+  const int granules = split.granules[i_part], n_longer = split.n_longer[i_part];
+  const int first = (rank * granules + min(rank, n_longer)) * split.granule;
+  const int end =
+      min(matrix.n_rows, first + (granules + (rank < n_longer ? 1 : 0)) * split.granule);
+  const int n_bytes = int(is_float(kFormat) ? ProductInput::floats_bytes(p.x.n_units)
+                                            : ProductInput::rounded_bytes(p.x.n_units));
+  float* sums = reinterpret_cast<float*>(shared + n_bytes);
+  __shared__ float shared_factor;
+  const int rows_each = p.out == MatvecOut::kGatePairs ? 2 : 1;
+  const int first_out = first / rows_each, n_out = (end - first) / rows_each;
+
+  RowStream<kFormat> rows(matrix, first, end, split.slice_bits);
   let_next_start();
-  stream.run(input);
-  if constexpr (kA != kB) {
-    PairStream<kB> other(p, n_first, p.n_parts, first_pair(n_other_pairs, blockIdx.x),
-                         first_pair(n_other_pairs, blockIdx.x + 1));
-    other.prime();
-    other.run(input);
+  rows.prime();
+  Operands mine;
+  if (thread < n_out) mine.fetch_weights(p, part, first_out + thread);
+  wait_for_previous();
+  if (thread < n_out) mine.fetch_old(p, part, first_out + thread);
+  if (thread >= kThreads - 32) {
+    const float factor =
+        p.x.squares == nullptr ? 1.0F : norm_factor(p.x, p.norm_eps, matrix.n_cols);
+    if (thread == kThreads - 1) shared_factor = factor;
+  }
+  if constexpr (is_float(kFormat)) {
+    copy_input(p.x.floats, shared, n_bytes);
+  } else {
+    copy_input(p.x.rounded, shared, n_bytes);
+  }
+  __syncthreads();
+  rows.run(typename P::Planes(shared, p.x.n_units), sums);
+  __syncthreads();
+  const bool leaves = p.next.n_units > 0;
+  for (int i = thread; i < n_out; i += kThreads) {
+    if (i != thread) {
+      mine.fetch_weights(p, part, first_out + i);
+      mine.fetch_old(p, part, first_out + i);
+    }
+    const float y =
+        result_of(p.out, mine, {sums, 1 << split.slice_bits, end - first, shared_factor}, i);
+    if (part.out != nullptr) part.out[first_out + i] = y;
+    if (leaves) leave_value(p.next, first_out + i, y, y * mine.norm);
   }
 }
 
-using Kernel = void (*)(MatvecParams, int, int, int);
+// Each CTA has rows of one part, which is of format kA or kB. grid: any.
+template <WeightFormat kA, WeightFormat kB>
+__global__ void __launch_bounds__(kThreads, 2)
+    matvec_kernel(const __grid_constant__ MatvecParams p, const __grid_constant__ Split split) {
+  extern __shared__ __align__(16) uint8_t shared[];
+  int i = 0;
+  while (i + 1 < p.n_parts && int(blockIdx.x) >= split.first_cta[i + 1]) ++i;
+  if constexpr (kA != kB) {
+    if (p.parts[i].matrix.format == kB) {
+      multiply_share<kB>(p, split, i, shared);
+      return;
+    }
+  }
+  multiply_share<kA>(p, split, i, shared);
+}
 
-// The kernels there are: one for each format, and one for the mixture that is common.
+__global__ void leave_input_kernel(const float* x, const float* norm_weight, int n,
+                                   const ProductInput to) {
+  wait_for_previous();
+  let_next_start();
+  const int i = int(blockIdx.x) * kThreads + int(threadIdx.x);
+  if (i >= n) return;
+  const float v = x[i];
+  leave_value(to, i, v, norm_weight == nullptr ? v : v * norm_weight[i]);
+}
+
+// --- launch -------------------------------------------------------------------------------------
+
+using Kernel = void (*)(MatvecParams, Split);
+
+// The kernels there are: one for each format, and those of the mixtures that are common.
 Kernel find_kernel(WeightFormat a, WeightFormat b) {
   using enum WeightFormat;
   if (a == kQ4_K && b == kQ6_K) return matvec_kernel<kQ4_K, kQ6_K>;
+  if (a == kQ5_0 && b == kQ8_0) return matvec_kernel<kQ5_0, kQ8_0>;
   if (a != b) return nullptr;
   switch (a) {
     case kF32: return matvec_kernel<kF32, kF32>;
@@ -383,19 +388,42 @@ Kernel find_kernel(WeightFormat a, WeightFormat b) {
 // The parts from `first` on that one launch can take: a run of one format, and where there is a
 // kernel for both, a run of another.
 struct Runs {
-  int end_first, end;
+  int end;
   WeightFormat a, b;
 };
 Runs find_runs(const MatvecParams& p, int first) {
   const auto format = [&](int i) { return p.parts[i].matrix.format; };
-  Runs runs{first + 1, 0, format(first), format(first)};
-  while (runs.end_first < p.n_parts && format(runs.end_first) == runs.a) ++runs.end_first;
-  runs.end = runs.end_first;
+  Runs runs{first + 1, format(first), format(first)};
+  while (runs.end < p.n_parts && format(runs.end) == runs.a) ++runs.end;
   if (runs.end < p.n_parts && find_kernel(runs.a, format(runs.end)) != nullptr) {
     runs.b = format(runs.end);
     while (runs.end < p.n_parts && format(runs.end) == runs.b) ++runs.end;
   }
   return runs;
+}
+
+// CTAs by the parts' bytes, one at least. *n_sums: the most rows that one has, times their slices.
+Split split_ctas(const MatvecParams& p, int n_ctas, int* n_sums) {
+  Split split{};
+  split.granule = p.out == MatvecOut::kGatePairs ? 2 : 1;
+  if (p.next.n_units > 0) split.granule = p.out == MatvecOut::kGatePairs ? 2 * kSixteen : kSixteen;
+  double bytes = 0, before = 0;
+  for (int i = 0; i < p.n_parts; ++i) bytes += double(p.parts[i].matrix.bytes());
+  int most = 0;
+  for (int i = 0; i < p.n_parts; ++i) {
+    before += double(p.parts[i].matrix.bytes());
+    const int first = split.first_cta[i], left = p.n_parts - 1 - i;
+    const int end = std::clamp(int(before / bytes * n_ctas + 0.5), first + 1, n_ctas - left);
+    split.first_cta[i + 1] = end;
+    const int granules = (p.parts[i].matrix.n_rows + split.granule - 1) / split.granule;
+    split.granules[i] = granules / (end - first);
+    split.n_longer[i] = granules % (end - first);
+    most = std::max(most, (split.granules[i] + (split.n_longer[i] > 0 ? 1 : 0)) * split.granule);
+  }
+  const int at_once = kWarps * (is_float(p.parts[0].matrix.format) ? 1 : 2);
+  split.slice_bits = most > at_once / 2 ? 0 : most > at_once / 4 ? 1 : 2;
+  *n_sums = most << split.slice_bits;
+  return split;
 }
 
 }  // namespace
@@ -405,26 +433,31 @@ cudaError_t launch_matvec(const MatvecParams& p, int n_ctas, bool early, cudaStr
     const Runs runs = find_runs(p, first);
     MatvecParams some = p;
     some.n_parts = runs.end - first;
-    int n_pairs[2] = {0, 0};
-    for (int i = first; i < runs.end; ++i) {
-      some.parts[i - first] = p.parts[i];
-      n_pairs[i >= runs.end_first] += (p.parts[i].matrix.n_rows + 1) / 2;
-    }
-    const bool rounded = !is_float(runs.a) || !is_float(runs.b);
-    const bool floats = is_float(runs.a) || is_float(runs.b);
-    const size_t shared = Input::bytes(p.parts[0].matrix.n_cols, rounded, floats);
+    std::copy(p.parts + first, p.parts + runs.end, some.parts);
+    n_ctas = std::max(n_ctas, some.n_parts);
+    int n_sums = 0;
+    const Split split = split_ctas(some, n_ctas, &n_sums);
+    const size_t input = is_float(runs.a) ? ProductInput::floats_bytes(p.x.n_units)
+                                          : ProductInput::rounded_bytes(p.x.n_units);
+    const size_t shared = input + size_t(n_sums) * sizeof(float);
     const Kernel kernel = find_kernel(runs.a, runs.b);
     if (shared > kPlainSharedBytes) {
       const cudaError_t error = cudaFuncSetAttribute(
           kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared));
       if (error != cudaSuccess) return error;
     }
-    const cudaError_t error = launch(kernel, {unsigned(n_ctas), kThreads, shared, 1, early}, stream,
-                                     some, runs.end_first - first, n_pairs[0], n_pairs[1]);
+    const cudaError_t error =
+        launch(kernel, {unsigned(n_ctas), kThreads, shared, 1, early}, stream, some, split);
     if (error != cudaSuccess) return error;
     first = runs.end;
   }
   return cudaSuccess;
+}
+
+cudaError_t launch_leave_input(const float* x, const float* norm_weight, int n,
+                               const ProductInput& to, bool early, cudaStream_t stream) {
+  return launch(leave_input_kernel, {unsigned((n + kThreads - 1) / kThreads), kThreads, 0, 1, early},
+                stream, x, norm_weight, n, to);
 }
 
 }  // namespace scholia::cuda

@@ -1,15 +1,15 @@
-// Products of quantised matrices with one vector: what a decoded token's time goes into.
+// Products of matrices with one vector: what a decoded token's time goes into.
 //
-// y = W x for up to three matrices of the same input (Q, K and V), as one kernel. Before, the input
-// is normalised if asked for, and its 32s are rounded to 8 bits each with a scale of its own, as
-// ggml does; F32, F16 and BF16 matrices take it in f32. Every CTA prepares the input for itself: it
-// is small, and a kernel less is worth more. After, the bias is added and the result stored, added
-// to what is there, or gated. Deterministic: a row is one warp's, summed in a fixed order.
+// y = W x for up to three matrices of the same input (Q, K and V), as one kernel. The input comes
+// ready to be read (product_input.cuh); after the product the bias is added and the result stored,
+// added to what is there, or gated, and left as the next product's input where that is asked for.
+// Deterministic: a row is one warp's, summed in a fixed order, whatever the grid.
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include "backend/cuda/kernels/device_matrix.h"
+#include "backend/cuda/kernels/product_input.cuh"
 
 namespace scholia::cuda {
 
@@ -22,18 +22,19 @@ enum class MatvecOut : uint8_t {
 
 struct MatvecPart {
   DeviceMatrix matrix;
-  const float* bias = nullptr;  // [n_rows] or null
-  float* out = nullptr;         // [n_rows]; kGatePairs: [n_rows / 2]
+  const float* bias = nullptr;  // [n_rows] or null; not with kGatePairs
+  float* out = nullptr;         // [n_rows]; kGatePairs: [n_rows / 2], or null
 };
 
 struct MatvecParams {
   static constexpr int kMaxParts = 3;
   MatvecPart parts[kMaxParts];
   int n_parts = 0;
-  const float* x = nullptr;            // [n_cols]
-  const float* norm_weight = nullptr;  // [n_cols]: x is RMS-normalised first; null: it is not
-  float norm_eps = 0;
+  ProductInput x;      // [n_cols]
+  float norm_eps = 0;  // of x, where it has squares
   MatvecOut out = MatvecOut::kStore;
+  ProductInput next;                 // the results, a multiple of 16, of a single part; or empty
+  const float* next_norm = nullptr;  // [results] or null: what they are multiplied by there
 };
 
 // One kernel where the parts' formats allow it, else one for each run of parts that go together.

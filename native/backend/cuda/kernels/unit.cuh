@@ -33,21 +33,27 @@ struct Unit {
   uint4 scale;              // as many of its bytes as the format has
   unsigned short super_scale;
 
-  // index: row * n_units + unit.
-  __device__ __forceinline__ void load(const DeviceMatrix& m, size_t index) {
-    codes = load_streamed(m.codes + index * kBytes.codes);
-    if constexpr (kIsQ8) more_codes = load_streamed(m.codes + index * kBytes.codes + 16);
-    if constexpr (kBytes.high == 4) high.x = __ldg(reinterpret_cast<const unsigned*>(m.high) + index);
-    if constexpr (kBytes.high == 8) high = __ldg(reinterpret_cast<const uint2*>(m.high) + index);
+  // Unit base + ahead of the matrix, counted through its rows. ahead: a multiple of 8, known when
+  // compiling, so that one address serves several loads.
+  __device__ __forceinline__ void load(const DeviceMatrix& m, unsigned base, int ahead = 0) {
+    const uint8_t* at = m.codes + size_t(base) * kBytes.codes + ahead * kBytes.codes;
+    codes = load_streamed(at);
+    if constexpr (kIsQ8) more_codes = load_streamed(at + 16);
+    if constexpr (kBytes.high == 4) {
+      high.x = __ldg(reinterpret_cast<const unsigned*>(m.high) + base + ahead);
+    }
+    if constexpr (kBytes.high == 8) high = __ldg(reinterpret_cast<const uint2*>(m.high) + base + ahead);
+    const unsigned super = base / kSuperUnits;
     if constexpr (kIsK) {
-      scale = __ldg(reinterpret_cast<const uint4*>(m.scales) + index / kSuperUnits);
+      scale = __ldg(reinterpret_cast<const uint4*>(m.scales) + super + ahead / kSuperUnits);
     } else if constexpr (kBytes.scales == 4) {
-      scale.x = __ldg(reinterpret_cast<const unsigned*>(m.scales) + index);
+      scale.x = __ldg(reinterpret_cast<const unsigned*>(m.scales) + base + ahead);
     } else {
-      scale.x = __ldg(reinterpret_cast<const unsigned short*>(m.scales) + index);
+      scale.x = __ldg(reinterpret_cast<const unsigned short*>(m.scales) + base + ahead);
     }
     if constexpr (kIsQ6K) {
-      super_scale = __ldg(reinterpret_cast<const unsigned short*>(m.supers) + index / kSuperUnits);
+      super_scale = __ldg(reinterpret_cast<const unsigned short*>(m.supers) + super +
+                          ahead / kSuperUnits);
     }
   }
 
@@ -74,11 +80,11 @@ struct Unit {
   }
 
   // Weight = d * u + m. unit: of the row. Not for Q6_K.
-  __device__ __forceinline__ float2 d_and_m(int unit) const {
+  __device__ __forceinline__ float2 d_and_m(unsigned unit) const {
     if constexpr (kIsK) {
       const float2 dm = __half22float2(reinterpret_cast<const __half2&>(scale.x));
-      const int u = unit % kSuperUnits;
-      const unsigned low = __byte_perm(scale.y, scale.z, unsigned(u)) & 0xffU;
+      const unsigned u = unit % kSuperUnits;
+      const unsigned low = __byte_perm(scale.y, scale.z, u) & 0xffU;
       const unsigned top = scale.w >> (4 * u);
       const unsigned sc = (low & 15U) | ((top & 3U) << 4);
       const unsigned mn = (low >> 4) | ((top & 12U) << 2);
@@ -105,7 +111,7 @@ struct Unit {
       const float2 d = halves_d();
       return (i < 16 ? d.x : d.y) * float(byte - 32);
     } else {
-      const float2 dm = d_and_m(unit);
+      const float2 dm = d_and_m(unsigned(unit));
       return dm.x * float(kIsQ8 ? int(static_cast<signed char>(byte)) : byte) + dm.y;
     }
   }

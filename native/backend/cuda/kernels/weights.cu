@@ -183,7 +183,7 @@ struct ReadUnit {
       }
     } else {
       Unit<kFormat> u;
-      u.load(m, row * m.n_units() + unit);
+      u.load(m, unsigned(row * m.n_units() + unit));
 #pragma unroll
       for (int i = 0; i < 32; ++i) write(i, u.weight(i, unit));
     }

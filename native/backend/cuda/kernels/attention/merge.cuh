@@ -12,6 +12,12 @@ __device__ inline float state_weight(float2 state, float top) {
   return state.y > 0 ? exp2f(state.x - top) : 0.0F;
 }
 
+// Output i of the layer. The 16 lanes of a half warp call it together, for the 16 values of a scale.
+__device__ inline void write_output(const AttentionParams& p, int i, float o) {
+  if (p.out != nullptr) p.out[i] = o;
+  if (p.next.n_units > 0) leave_value(p.next, i, o, o);
+}
+
 // The CTA's warps, into shared.raw and its place in stats of all CTAs.
 template <int D>
 __device__ void merge_warps(const Team& team, Shared<D>& shared, int group) {
@@ -44,8 +50,8 @@ template <int D>
 __device__ void merge_team(const AttentionParams& p, const Team& team, Shared<D>& shared,
                            int kv_head) {
   const int n_out = p.group * D;
-  const int begin = first_place(n_out, team.rank, team.size);
-  const int end = first_place(n_out, team.rank + 1, team.size);
+  const int begin = first_place(n_out / kSixteen, team.rank, team.size) * kSixteen;
+  const int end = first_place(n_out / kSixteen, team.rank + 1, team.size) * kSixteen;
   for (int i = begin + int(threadIdx.x); i < end; i += kThreads) {
     const int g = i / D;
     unsigned parts[kMaxTeam];
@@ -60,7 +66,7 @@ __device__ void merge_team(const AttentionParams& p, const Team& team, Shared<D>
       sum += weight * state.y;
       o += weight * __uint_as_float(parts[other]);
     }
-    p.out[size_t(kv_head) * n_out + i] = o / sum;
+    write_output(p, kv_head * n_out + i, o / sum);
     if (p.trace.lse != nullptr && i % D == 0) {
       p.trace.lse[size_t(p.first_head + kv_head) * p.group + g] = top + log2f(sum);
     }
@@ -106,7 +112,7 @@ __device__ void merge_parts(const AttentionParams& p, int parts, int max_parts, 
       sum += weight * state.y;
       o += weight * __ldcg(states + other * stride + i);
     }
-    p.out[size_t(kv_head) * n_out + i] = o / sum;
+    write_output(p, kv_head * n_out + i, o / sum);
     if (p.trace.lse != nullptr && i % D == 0) {
       p.trace.lse[size_t(p.first_head + kv_head) * p.group + g] = top + log2f(sum);
     }
