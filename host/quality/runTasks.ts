@@ -5,7 +5,7 @@ import type { TaskName, TaskScore } from "../../contract/quality.ts";
 import type { RunSink } from "../channel.ts";
 import type { Engine } from "../engine/engine.ts";
 import { randomNumbers } from "../tokens/madeUpText.ts";
-import { layOutPrompt } from "../tokens/prompt.ts";
+import { layOutPrompt, type Piece } from "../tokens/prompt.ts";
 import { tokenizeSegment } from "../tokens/tokenize.ts";
 import type { ReadingMode } from "./readingModes.ts";
 import { stopIfAsked } from "./stopIfAsked.ts";
@@ -83,16 +83,25 @@ function tryTo(make: () => TaskSample): TaskSample | null {
 }
 
 async function tokensOf(engine: Engine, { document, questions }: TaskSample): Promise<number> {
-  const prompts = await Promise.all(
-    questions.map(async (question) => {
-      const { document: before, conversation } = promptOf(engine, document, question);
-      const after = await tokenizeSegment(engine, conversation);
+  const prompts = questions.map((question) => ({
+    question,
+    ...promptOf(engine, document, question),
+  }));
+  const asked = await Promise.all(
+    prompts.map(async ({ question, conversation }) => {
       const opening = await engine.tokenize(question.opening, false);
-      return { before, tokens: after.tokens.length + opening.length + question.answerTokens };
+      return (await count(engine, conversation)) + opening.length + question.answerTokens;
     }),
   );
-  const { tokens } = await tokenizeSegment(engine, prompts[0]!.before);
-  return tokens.length + Math.max(...prompts.map(({ tokens }) => tokens));
+  return (await count(engine, prompts[0]!.document)) + Math.max(...asked);
+}
+
+/** Tokens of a segment, whose places are not asked for. */
+async function count(engine: Engine, pieces: Piece[]): Promise<number> {
+  const tokens = await Promise.all(
+    pieces.map(({ text, part }) => engine.tokenize(text, part === "frame")),
+  );
+  return tokens.reduce((sum, { length }) => sum + length, 0);
 }
 
 const promptOf = (engine: Engine, text: string, { question }: TaskQuestion) =>

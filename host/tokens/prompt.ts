@@ -236,7 +236,8 @@ function joinFrames(pieces: Piece[]): Piece[] {
   const joined: Piece[] = [];
   for (const piece of pieces) {
     const last = joined.at(-1);
-    if (piece.text === "") continue;
+    // An empty question stays: the conversation begins with it.
+    if (piece.text === "" && piece.part !== "question") continue;
     if (piece.part === "frame" && last?.part === "frame") last.text += piece.text;
     else joined.push({ ...piece });
   }

@@ -33,6 +33,14 @@ const ofPart = (pieces: Piece[], part: Piece["part"]) =>
   pieces.filter((piece) => piece.part === part).map((piece) => piece.text);
 
 describe("the prompt", () => {
+  test("is the same document for an empty question", () => {
+    const paper = document("Text.");
+    const { document: told, conversation } = layOutPrompt(chatml, paper, [], "");
+    const asked = layOutPrompt(chatml, paper, [], "One?");
+    expect(told).toEqual(asked.document);
+    expect(conversation.slice(1)).toEqual(asked.conversation.slice(1));
+  });
+
   test("holds instructions, the pages under their numbers, then the question", () => {
     const { document: told, conversation } = layOutPrompt(
       chatml,
