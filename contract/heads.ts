@@ -91,7 +91,7 @@ export interface CalibrationReport {
   recall: number;
   uniformRecall: number;
   texts: { name: string; tokens: number; kind: "given" | "retrieval"; reused: boolean }[];
-  /** Of each document with each, and of texts as they are with those in which facts are asked for. Empty
-   * where heads were not measured. */
+  /** Of each document with each, as they are, and of all as they are with all in which facts are asked for.
+   * Empty where heads were not measured. */
   agreement: TextAgreement[];
 }

@@ -70,25 +70,19 @@ export async function calibrate(
   return { ...reportOf(profile, path, engine, measured), agreement };
 }
 
-/** Documents with each other, then texts as they are with those in which facts are asked for. */
+/** Documents with each other, as they are: planted facts would be the same in all. Then all texts as they
+ * are with those in which facts are asked for. */
 function agreementOf(measured: MeasuredText[], { budgetTokens }: Reference): TextAgreement[] {
-  const groups = (nameOf: (text: CalibrationText) => string) =>
-    [...new Set(measured.map(({ text }) => nameOf(text)))].map((name) => ({
-      name,
-      errors: meanOf(
-        measured.filter(({ text }) => nameOf(text) === name).map(({ errors }) => errors),
-      ),
-    }));
-  return [
-    ...agreements(
-      groups(({ name }) => name),
-      budgetTokens,
-    ),
-    ...agreements(
-      groups(({ kind }) => (kind === "given" ? "as they are" : "facts asked")),
-      budgetTokens,
-    ),
+  const errorsOf = (kind: CalibrationText["kind"]) =>
+    measured.filter(({ text }) => text.kind === kind).map(({ errors }) => errors);
+  const documents = measured
+    .filter(({ text }) => text.kind === "given")
+    .map(({ text: { name }, errors }) => ({ name, errors }));
+  const kinds = [
+    { name: "as they are", errors: meanOf(errorsOf("given")) },
+    { name: "facts asked", errors: meanOf(errorsOf("retrieval")) },
   ];
+  return [...agreements(documents, budgetTokens), ...agreements(kinds, budgetTokens)];
 }
 
 /** Measures what makes retrieval heads, and adds it to the model's profile, whose other numbers stay. */
