@@ -49,15 +49,10 @@ __global__ void __launch_bounds__(kThreads, 2)
   const int first_tile = first_place(n_tiles, team.rank, team.size);
   const int end_tile = first_place(n_tiles, team.rank + 1, team.size);
   const int n_closed_groups = (n_tokens - 1) / kGroupTokens;
-  if (selects && warp == 0) {
-    const size_t first = size_t(first_tile) * kTileBlocks * D;
-    const size_t n_bytes = size_t(end_tile - first_tile) * kTileBlocks * D;
-    const size_t piece = (n_bytes + 31) / 32;
-    const size_t at = piece * (thread % 32);
-    if (at < n_bytes) {
-      prefetch_l2(p.digests[head_idx].records + first + at, min(piece, n_bytes - at));
-    }
-  }
+  DigestTiles<D> tiles(selects ? p.digests[head_idx] : DigestPlanes{}, head, n_closed_groups,
+                       first_tile, end_tile, shared,
+                       reinterpret_cast<__half*>(memory + how.scales_offset));
+  if (selects && first_tile < end_tile) tiles.fetch();
   for (int round = 0; round < kRounds; ++round) shared.bins[round][thread] = 0;
   const int cta = part * team.size + team.rank, n_ctas = parts * team.size;  // of the head
   const int first_page = first_place(pages.n_pages, cta, n_ctas);
@@ -75,24 +70,28 @@ __global__ void __launch_bounds__(kThreads, 2)
     }
   }
   const size_t new_page = p.pages[(n_tokens - 1) / kPageTokens];
+  const int n_last = (n_tokens - 1) % kPageTokens + 1;
+  PageRing<D> ring(p, kv_head, shared, list, end_page - first_page, pages.n_pages - 1 - first_page,
+                   n_last);
+  // Old pages are nobody's output; where heads select, the ring is not free yet.
+  const bool starts_early = !selects && ring.starts_with_old();
+  __syncthreads();
+  if (starts_early) ring.start();
   wait_for_previous();
 
   prepare_queries(p, kv_head, shared);
   // The last CTA reads the last page.
   if (cta == n_ctas - 1 && warp == kWarps - 1) {
-    append_token<D>(p, kv_head, n_tokens - 1, new_page,
-                    reinterpret_cast<float*>(shared.ring[warp]));
+    __syncwarp();
+    append_token<D>(p, kv_head, n_tokens - 1, new_page, shared.raw[warp]);
   }
+  if (selects) wait_copies<0>();
   __syncthreads();
   team.wait();  // from here on others' shared memory is there
 
   if (selects) {
-    const DigestPlanes digests = p.digests[head_idx];
     const int first_block = first_tile * kTileBlocks, stride = how.max_blocks_per_cta;
-    for (int tile = first_tile + warp; tile < end_tile; tile += kWarps) {
-      score_tile<D, kWide>(digests, head, n_closed_groups, shared, tile, scores, stride,
-                           first_block, p.group);
-    }
+    score_tiles<D, kWide>(tiles, shared, scores, stride, first_block, p.group);
     __syncthreads();
     // Of the CTA's blocks, those that may be selected.
     const int begin = max(head.sink_blocks - first_block, 0);
@@ -107,14 +106,13 @@ __global__ void __launch_bounds__(kThreads, 2)
     team.sync();
   }
 
-  const int n_last = (n_tokens - 1) % kPageTokens + 1;
+  if (!starts_early) ring.start();
   float2* trace_state =
       p.trace.page_state == nullptr
           ? nullptr
           : p.trace.page_state +
                 (size_t(head_idx) * p.trace.max_pages + first_page) * size_t(p.group);
-  attend_pages<D, kWide>(p, kv_head, shared, list, end_page - first_page,
-                         pages.n_pages - 1 - first_page, n_last, trace_state);
+  attend_pages<D, kWide>(ring, shared, p.group, trace_state);
   let_next_start();
   merge_warps(team, shared, p.group);
   if (parts > 1) {
@@ -195,10 +193,17 @@ AttentionLaunch launch_for(int team, int parts, int head_dim, int group, int max
   how.max_pages_per_cta = (longest + 3) & ~3;
   how.max_blocks_per_cta =
       selects ? (units(units(max_tokens, kPageTokens * kTileBlocks), team) + 1) * kTileBlocks : 0;
-  const auto offset = head_dim == 64 ? scores_offset<64> : scores_offset<128>;
-  how.scores_offset = offset(how.max_pages_per_cta, how.max_blocks_per_cta, group);
-  const auto bytes = head_dim == 64 ? shared_bytes<64> : shared_bytes<128>;
-  how.shared_bytes = bytes(how.max_pages_per_cta, how.max_blocks_per_cta, group);
+  const int groups_per_cta = selects ? units(max_tokens, kGroupTokens * team) + 2 : 0;
+  const auto place = [&](const auto& after) {
+    how.scores_offset = after.scores;
+    how.scales_offset = after.scales;
+    how.shared_bytes = after.end;
+  };
+  if (head_dim == 64) {
+    place(After<64>(how.max_pages_per_cta, how.max_blocks_per_cta, groups_per_cta, group));
+  } else {
+    place(After<128>(how.max_pages_per_cta, how.max_blocks_per_cta, groups_per_cta, group));
+  }
   return how;
 }
 

@@ -67,7 +67,7 @@ struct AttentionParams {
 struct AttentionLaunch {
   int team = 0;             // CTAs that select together
   int parts = 1;            // teams for each KV head
-  size_t shared_bytes = 0, scores_offset = 0;
+  size_t shared_bytes = 0, scores_offset = 0, scales_offset = 0;
   int max_pages_per_cta = 0, max_blocks_per_cta = 0;
 };
 

@@ -128,25 +128,39 @@ struct WarpAttention {
   }
 };
 
-// Reads every 8th of the CTA's pages, from this warp's first, through its ring: K, V, K, V, …
+// Every 8th of the CTA's pages, from this warp's first, on their way through its ring: K, V, K, V, …
 // The last page of the context has n_last tokens; last_place is its place in the CTA's list.
-template <int D, bool kWide>
-__device__ void attend_pages(const AttentionParams& p, int kv_head, Shared<D>& shared,
-                             const uint32_t* list, int n_pages, int last_place, int n_last,
-                             float2* trace_state) {
-  constexpr int kRing = kSlots<D>, kChunks = D / 8;
-  const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
-  const int n_mine = n_pages > warp ? (n_pages - warp + kWarps - 1) / kWarps : 0;
-  WarpAttention<D, kWide> state(shared);
+template <int D>
+class PageRing {
+ public:
+  static constexpr int kRing = kSlots<D>;
 
-  const auto valid = [&](int place) { return place == last_place ? n_last : kPageTokens; };
-  const auto fetch = [&](int item) {  // item 2 i: K of page i; 2 i + 1: V
-    if (item < 2 * n_mine) {
-      const int place = warp + item / 2 * kWarps;
-      const size_t first = (size_t(list[place]) * p.n_kv_heads + kv_head) * kPageTokens * D;
-      const __half* from = (item % 2 == 0 ? p.k : p.v) + first;
-      __half* to = shared.ring[warp][item % kRing];
-      const int n_valid = valid(place);
+  __device__ PageRing(const AttentionParams& p, int kv_head, Shared<D>& shared, const uint32_t* list,
+                      int n_pages, int last_place, int n_last)
+      : p_(p), kv_head_(kv_head), ring_(shared.ring[threadIdx.x / 32]), list_(list),
+        warp_(int(threadIdx.x) / 32), last_place_(last_place), n_last_(n_last),
+        n_mine_(n_pages > warp_ ? (n_pages - warp_ + kWarps - 1) / kWarps : 0) {}
+
+  __device__ int n_mine() const { return n_mine_; }
+  __device__ int place(int i) const { return warp_ + i * kWarps; }
+  __device__ int valid(int place) const { return place == last_place_ ? n_last_ : kPageTokens; }
+  __device__ const __half* slot(int item) const { return ring_[item % kRing]; }
+  // Whether none of what comes first is the page that the new token is written to.
+  __device__ bool starts_with_old() const {
+    return n_mine_ <= kRing / 2 ? place(n_mine_ - 1) != last_place_ : true;
+  }
+  __device__ void start() {
+    for (int item = 0; item < kRing; ++item) fetch(item);
+  }
+  __device__ void fetch(int item) {  // item 2 i: K of page i; 2 i + 1: V
+    constexpr int kChunks = D / 8;
+    const int lane = int(threadIdx.x) % 32;
+    if (item < 2 * n_mine_) {
+      const int at = place(item / 2);
+      const size_t first = (size_t(list_[at]) * p_.n_kv_heads + kv_head_) * kPageTokens * D;
+      const __half* from = (item % 2 == 0 ? p_.k : p_.v) + first;
+      __half* to = ring_[item % kRing];
+      const int n_valid = valid(at);
 #pragma unroll
       for (int i = 0; i < kPageTokens * kChunks / 32; ++i) {
         const int row = (i * 32 + lane) / kChunks, chunk = lane % kChunks;
@@ -155,29 +169,43 @@ __device__ void attend_pages(const AttentionParams& p, int kv_head, Shared<D>& s
       }
     }
     commit_copies();
-  };
-  for (int item = 0; item < kRing; ++item) fetch(item);
-  for (int i = 0; i < n_mine; ++i) {
-    const int place = warp + i * kWarps;
+  }
+
+ private:
+  const AttentionParams& p_;
+  int kv_head_;
+  __half (*ring_)[kPageTokens * D];
+  const uint32_t* list_;
+  int warp_, last_place_, n_last_, n_mine_;
+};
+
+// Attends to the pages of the ring, which has been started.
+template <int D, bool kWide>
+__device__ void attend_pages(PageRing<D>& ring, Shared<D>& shared, int group, float2* trace_state) {
+  constexpr int kRing = PageRing<D>::kRing;
+  const int warp = int(threadIdx.x) / 32;
+  WarpAttention<D, kWide> state(shared);
+  for (int i = 0; i < ring.n_mine(); ++i) {
+    const int place = ring.place(i);
     float c[4];
     unsigned weights[2];
     wait_copies<kRing - 1>();
     __syncwarp();
-    state.score(shared.ring[warp][2 * i % kRing], valid(place), c);
+    state.score(ring.slot(2 * i), ring.valid(place), c);
     __syncwarp();
-    fetch(2 * i + kRing);
-    state.weigh(c, weights,
-                trace_state == nullptr ? nullptr : trace_state + size_t(place) * p.group, p.group);
+    ring.fetch(2 * i + kRing);
+    state.weigh(c, weights, trace_state == nullptr ? nullptr : trace_state + size_t(place) * group,
+                group);
     wait_copies<kRing - 1>();
     __syncwarp();
-    state.add_values(shared.ring[warp][(2 * i + 1) % kRing], weights);
+    state.add_values(ring.slot(2 * i + 1), weights);
     __syncwarp();
-    fetch(2 * i + 1 + kRing);
+    ring.fetch(2 * i + 1 + kRing);
   }
   wait_copies<0>();
   __syncwarp();
   // The ring is done with and now holds the warp's sums.
-  state.finish(shared.warp_state[warp], reinterpret_cast<float*>(shared.ring[warp]), p.group);
+  state.finish(shared.warp_state[warp], reinterpret_cast<float*>(shared.ring[warp]), group);
 }
 
 }  // namespace scholia::cuda::attention

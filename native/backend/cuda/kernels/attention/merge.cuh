@@ -91,11 +91,11 @@ __device__ void merge_parts(const AttentionParams& p, int parts, int max_parts, 
   __threadfence();
   __syncthreads();
   if (thread == 0) {
-    shared.found[0] = atomicAdd(p.parts_done + kv_head, 1);
+    shared.found[0][0] = atomicAdd(p.parts_done + kv_head, 1);
     __threadfence();
   }
   __syncthreads();
-  if (shared.found[0] != parts - 1) return;
+  if (shared.found[0][0] != parts - 1) return;
   if (thread == 0) p.parts_done[kv_head] = 0;  // for the next layer
   for (int i = thread; i < n_out; i += kThreads) {
     const int g = i / D;

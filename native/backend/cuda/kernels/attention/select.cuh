@@ -38,7 +38,8 @@ __device__ void reduce_scores(const Team& team, Shared<D>& shared, float* scores
     for (int g = 0; g < group; ++g) {
       mean += expf(scores[g * stride + i] - shared.softmax[g].x) * shared.softmax[g].y;
     }
-    const unsigned key = mean == mean ? __float_as_uint(mean) + 1 : 0;
+    // A mean is at most 1, and a little for rounding: its two highest bits say nothing.
+    const unsigned key = mean == mean ? __float_as_uint(mean) * 4 + 1 : 0;
     scores[i] = __uint_as_float(key);
   }
   __syncthreads();
@@ -53,7 +54,6 @@ __device__ inline int2 scan_before(int2 x, int (*warp_sums)[kWarps], int2& total
     const int a = __shfl_up_sync(~0U, sum.x, lanes), b = __shfl_up_sync(~0U, sum.y, lanes);
     if (lane >= lanes) sum.x += a, sum.y += b;
   }
-  __syncthreads();
   if (lane == 31) warp_sums[0][warp] = sum.x, warp_sums[1][warp] = sum.y;
   __syncthreads();
   int2 before{sum.x - x.x, sum.y - x.y};
@@ -101,19 +101,18 @@ __device__ Selection find_threshold(const Team& team, Shared<D>& shared, const f
     int2 total;
     const int2 above = scan_before(counts, shared.warp_sums, total);
     if (above.x < n && above.x + counts.x >= n) {
-      shared.found[0] = bin;
-      shared.found[1] = n - above.x;
-      shared.found[2] = above.y;
-      shared.found[3] = counts.x == n - above.x ? -1 - counts.y : counts.y;
+      shared.found[round][0] = bin;
+      shared.found[round][1] = n - above.x;
+      shared.found[round][2] = above.y;
+      shared.found[round][3] = counts.x == n - above.x ? -1 - counts.y : counts.y;
     }
     __syncthreads();
-    found.threshold = found.threshold << 8 | unsigned(shared.found[0]);
+    found.threshold = found.threshold << 8 | unsigned(shared.found[round][0]);
     found.shift = shift;
-    n = shared.found[1];
-    found.above_before += shared.found[2];
-    const int equal = shared.found[3];
+    n = shared.found[round][1];
+    found.above_before += shared.found[round][2];
+    const int equal = shared.found[round][3];
     found.equal_before = equal < 0 ? -1 - equal : equal;
-    __syncthreads();
     if (equal < 0) break;  // all of the bin are wanted
   }
   found.n_equal = n;

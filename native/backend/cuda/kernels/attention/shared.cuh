@@ -35,23 +35,23 @@ struct Shared {
   float2 warp_state[kWarps][kMaxGroup];
   int bins[kRounds][kBins];
   int warp_sums[2][kWarps];
-  int found[4];                  // by the thread that found the bin
+  int found[kRounds][4];         // by the thread that found the bin
 };
 
-// After it comes the page list. The scores, which are done with before the ring is needed, lie in the
-// ring where they fit, else after the list: two CTAs to a multiprocessor are worth the trouble, since
-// not every part of the GPU has room for a whole team with one.
+// Tiles of digests that a warp holds in its part of the ring before pages come there.
 template <int D>
-size_t scores_offset(int pages_per_cta, int blocks_per_cta, int group) {
-  const size_t n_bytes = sizeof(float) * size_t(group) * blocks_per_cta;
-  return n_bytes <= sizeof(Shared<D>::ring) ? 0
-                                            : sizeof(Shared<D>) + sizeof(uint32_t) * pages_per_cta;
-}
+constexpr int kHeldTiles = kSlots<D> * 2;
+
+// What follows it: the page list, the scores, the scales of the digests.
 template <int D>
-size_t shared_bytes(int pages_per_cta, int blocks_per_cta, int group) {
-  const size_t scores = scores_offset<D>(pages_per_cta, blocks_per_cta, group);
-  return scores == 0 ? sizeof(Shared<D>) + sizeof(uint32_t) * pages_per_cta
-                     : scores + sizeof(float) * size_t(group) * blocks_per_cta;
-}
+struct After {
+  size_t scores, scales, end;
+
+  After(int pages_per_cta, int blocks_per_cta, int groups_per_cta, int group) {
+    scores = sizeof(Shared<D>) + sizeof(uint32_t) * pages_per_cta;
+    scales = (scores + sizeof(float) * size_t(group) * blocks_per_cta + 15) / 16 * 16;
+    end = scales + size_t(groups_per_cta) * 4 * D * sizeof(__half);
+  }
+};
 
 }  // namespace scholia::cuda::attention
