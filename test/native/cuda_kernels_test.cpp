@@ -324,6 +324,8 @@ struct AttentionCase {
 class CudaAttention : public CudaKernels {
  protected:
   void check(const AttentionCase& c, DigestKind kind = DigestKind::kMeanStd);
+
+  int max_team_ = 16;
 };
 
 void CudaAttention::check(const AttentionCase& c, DigestKind kind) {
@@ -435,7 +437,8 @@ void CudaAttention::check(const AttentionCase& c, DigestKind kind) {
   p.digests = d_planes.as<DigestPlanes>();
   p.out = d_again.as<float>();
   AttentionLaunch hows[2];
-  ASSERT_TRUE(choose_attention(D, n_heads, c.group, c.n_tokens + 1000, 37, &hows[0], &hows[1]));
+  ASSERT_TRUE(choose_attention(D, n_heads, c.group, c.n_tokens + 1000, 37, &hows[0], &hows[1],
+                               max_team_));
   const AttentionLaunch& how = hows[plan.reads_all];
   const DeviceBuffer d_parts = room(size_t(how.parts) * (size_t(n_q) + 2 * n_heads * c.group) * 4);
   const DeviceBuffer d_done = upload(std::vector<int>(size_t(n_heads)));
@@ -545,6 +548,14 @@ TEST_F(CudaAttention, SparseBudgets) {
   }
 }
 
+// As on GPUs before Hopper, which have no clusters.
+TEST_F(CudaAttention, SparseWithoutATeam) {
+  max_team_ = 1;
+  for (const int n : {513, 2049, 6000}) {
+    check({64, 4, 7, n, Mode::kAbSparse, 384});
+    check({128, 4, 4, n, Mode::kAbSparse, 384});
+  }
+}
 TEST_F(CudaAttention, OtherDigests) {
   check({128, 4, 4, 5000, Mode::kAbSparse, 512}, DigestKind::kQuest);
   check({64, 4, 7, 5000, Mode::kAbSparse, 512}, DigestKind::kArkVale);

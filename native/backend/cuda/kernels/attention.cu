@@ -49,10 +49,11 @@ __global__ void __launch_bounds__(kThreads, 2)
   const int first_tile = first_place(n_tiles, team.rank, team.size);
   const int end_tile = first_place(n_tiles, team.rank + 1, team.size);
   const int n_closed_groups = (n_tokens - 1) / kGroupTokens;
+  __half* scales =
+      how.holds_digests ? reinterpret_cast<__half*>(memory + how.scales_offset) : nullptr;
   DigestTiles<D> tiles(selects ? p.digests[head_idx] : DigestPlanes{}, head, n_closed_groups,
-                       first_tile, end_tile, shared,
-                       reinterpret_cast<__half*>(memory + how.scales_offset));
-  if (selects && first_tile < end_tile) tiles.fetch();
+                       first_tile, end_tile, shared, scales);
+  if (selects) tiles.fetch();
   for (int round = 0; round < kRounds; ++round) shared.bins[round][thread] = 0;
   const int cta = part * team.size + team.rank, n_ctas = parts * team.size;  // of the head
   const int first_page = first_place(pages.n_pages, cta, n_ctas);
@@ -193,7 +194,9 @@ AttentionLaunch launch_for(int team, int parts, int head_dim, int group, int max
   how.max_pages_per_cta = (longest + 3) & ~3;
   how.max_blocks_per_cta =
       selects ? (units(units(max_tokens, kPageTokens * kTileBlocks), team) + 1) * kTileBlocks : 0;
-  const int groups_per_cta = selects ? units(max_tokens, kGroupTokens * team) + 2 : 0;
+  // A CTA alone has too many for its shared memory.
+  how.holds_digests = selects && team > 1;
+  const int groups_per_cta = how.holds_digests ? units(max_tokens, kGroupTokens * team) + 2 : 0;
   const auto place = [&](const auto& after) {
     how.scores_offset = after.scores;
     how.scales_offset = after.scales;
@@ -210,7 +213,7 @@ AttentionLaunch launch_for(int team, int parts, int head_dim, int group, int max
 }  // namespace
 
 bool choose_attention(int head_dim, int n_kv_heads, int group, int max_tokens, int n_sms,
-                      AttentionLaunch* selecting, AttentionLaunch* dense) {
+                      AttentionLaunch* selecting, AttentionLaunch* dense, int max_team) {
   const Kernel kernel = find_kernel(head_dim, group);
   if (kernel == nullptr || group > kMaxGroup) return false;
   int device = 0;
@@ -219,6 +222,7 @@ bool choose_attention(int head_dim, int n_kv_heads, int group, int max_tokens, i
   const int parts = std::max(1, 2 * n_sms / n_kv_heads);
   *dense = launch_for(1, parts, head_dim, group, max_tokens, false);
   for (const int team : {16, 8, 4, 2, 1}) {
+    if (team > max_team) continue;
     *selecting = launch_for(team, 1, head_dim, group, max_tokens, true);
     const bool is_taken = fits(kernel, n_kv_heads, *selecting, device);
     cudaGetLastError();
@@ -234,7 +238,8 @@ bool choose_attention(int head_dim, int n_kv_heads, int group, int max_tokens, i
 cudaError_t launch_attention(const AttentionParams& p, const AttentionLaunch& how, bool early,
                              cudaStream_t stream) {
   return launch(find_kernel(p.head_dim, p.group),
-                {unsigned(p.n_kv_heads * how.parts * how.team), kThreads, how.shared_bytes, how.team, early},
+                {unsigned(p.n_kv_heads * how.parts * how.team), kThreads, how.shared_bytes, how.team,
+                 early},
                 stream, p, how);
 }
 

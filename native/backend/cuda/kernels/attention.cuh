@@ -69,12 +69,13 @@ struct AttentionLaunch {
   int parts = 1;            // teams for each KV head
   size_t shared_bytes = 0, scores_offset = 0, scales_offset = 0;
   int max_pages_per_cta = 0, max_blocks_per_cta = 0;
+  bool holds_digests = false;  // brought to shared memory before the wait
 };
 
 // One launch for steps in which heads select, one for those in which none does. False: the context
 // is too long for the device's shared memory, or D is not 64 or 128, or G > 8.
 bool choose_attention(int head_dim, int n_kv_heads, int group, int max_tokens, int n_sms,
-                      AttentionLaunch* selecting, AttentionLaunch* dense);
+                      AttentionLaunch* selecting, AttentionLaunch* dense, int max_team = 16);
 cudaError_t launch_attention(const AttentionParams& params, const AttentionLaunch& how, bool early,
                              cudaStream_t stream);
 

@@ -146,6 +146,7 @@ struct ScoreTile {
 template <int D>
 class DigestTiles {
  public:
+  // scales: room for those of the CTA's groups; null: nothing is held.
   __device__ DigestTiles(const DigestPlanes& planes, const HeadStep& head, int n_closed_groups,
                          int first_tile, int end_tile, Shared<D>& shared, __half* scales)
       : planes_(planes), tiles_per_group_(kGroupTokens / head.block_tokens / kTileBlocks),
@@ -161,6 +162,7 @@ class DigestTiles {
   __device__ int end() const { return end_; }
 
   __device__ void fetch() {
+    if (scales_ == nullptr || first_of_cta_ == end_of_cta_) return;
     const int held = (min(min(end_, n_closed_tiles_) - first_, kHeldTiles<D>)) * kTileBytes;
     const uint8_t* from = planes_.records + size_t(first_) * kTileBytes;
     for (int at = int(threadIdx.x) % 32 * 16; at < held; at += 32 * 16) {
@@ -183,11 +185,13 @@ class DigestTiles {
   }
   __device__ const uint8_t* records(int tile) const {
     const int i = tile - first_;
-    return i < kHeldTiles<D> ? records_ + i * kTileBytes
+    return scales_ != nullptr && i < kHeldTiles<D> ? records_ + i * kTileBytes
                              : planes_.records + size_t(tile) * kTileBytes;
   }
   __device__ const __half* scales(int tile) const {
-    return scales_ + (tile / tiles_per_group_ - first_of_cta_ / tiles_per_group_) * 4 * D;
+    const int group = tile / tiles_per_group_;
+    return scales_ == nullptr ? planes_.scales + size_t(group) * 4 * D
+                              : scales_ + (group - first_of_cta_ / tiles_per_group_) * 4 * D;
   }
   __device__ const __half* open(int tile) const {
     return planes_.open + size_t(tile - n_closed_tiles_) * kTileBlocks * 2 * D;

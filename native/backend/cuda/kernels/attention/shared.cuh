@@ -42,14 +42,18 @@ struct Shared {
 template <int D>
 constexpr int kHeldTiles = kSlots<D> * 2;
 
-// What follows it: the page list, the scores, the scales of the digests.
+// What follows it: the page list, the scores, the scales of the digests that the ring holds. Where it
+// holds none (no groups), the scores lie in the ring if they fit.
 template <int D>
 struct After {
   size_t scores, scales, end;
 
   After(int pages_per_cta, int blocks_per_cta, int groups_per_cta, int group) {
-    scores = sizeof(Shared<D>) + sizeof(uint32_t) * pages_per_cta;
-    scales = (scores + sizeof(float) * size_t(group) * blocks_per_cta + 15) / 16 * 16;
+    const size_t list_end = sizeof(Shared<D>) + sizeof(uint32_t) * pages_per_cta;
+    const size_t n_bytes = sizeof(float) * size_t(group) * blocks_per_cta;
+    const bool in_ring = groups_per_cta == 0 && n_bytes <= sizeof(Shared<D>::ring);
+    scores = in_ring ? 0 : list_end;
+    scales = in_ring ? list_end : (list_end + n_bytes + 15) / 16 * 16;
     end = scales + size_t(groups_per_cta) * 4 * D * sizeof(__half);
   }
 };
