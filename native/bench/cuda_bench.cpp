@@ -3,7 +3,8 @@
 // Prints Markdown. KV at depth is random, since speed does not depend on what it says.
 //
 //   cuda_bench MODEL.gguf [--depths 64,32768] [--prefill 8192] [--chunk 4096]
-//              [--attention 0,126976] [--sweep] [--stages] [--trace] [--sample]
+//              [--attention 0,126976] [--sweep] [--stages] [--trace] [--sample] [--clock]
+// --clock, in builds with -DSCHOLIA_ATTENTION_CLOCK=ON: where a sparse layer's time goes.
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -21,6 +22,7 @@
 #include "backend/cuda/cuda_bandwidth.h"
 #include "backend/cuda/cuda_handles.h"
 #include "backend/cuda/device_buffer.h"
+#include "backend/cuda/kernels/attention.cuh"
 #include "backend/cuda/kernels/prefill_attention.cuh"
 #include "backend/cuda/kernels/sampling.cuh"
 #include "engine/kv/f16.h"
@@ -133,6 +135,49 @@ class Bench {
       }
     }
   }
+
+#ifdef SCHOLIA_ATTENTION_CLOCK
+  // Where a sparse layer's time goes: of the last layer, the mean over CTAs and the slowest CTA.
+  void clock(const std::vector<int>& depths) {
+    std::printf("\n| depth | reading |");
+    for (const char* part : {"begin", "wait", "queries", "team", "score", "softmax", "threshold",
+                             "list", "attend", "merge"}) {
+      std::printf(" %s |", part);
+    }
+    std::printf(" first start to last end |\n|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n");
+    for (const int depth : depths) {
+      for (const Reading& reading : kReadings) {
+        if (reading.mode == Mode::kDense || depth <= kBudget) continue;
+        run(reading, depth);
+        time(kStageAttention);
+        std::printf("| %d | %s |", depth, reading.name);
+        print_parts();
+      }
+    }
+  }
+
+  void print_parts() {
+    std::vector<cuda::AttentionMarks> ctas(cuda::kMarkedCtas);
+    if (cuda::read_attention_marks(ctas.data()) != cudaSuccess) stop("the clock cannot be read");
+    std::erase_if(ctas, [](const auto& cta) { return cta.ns[cuda::kMarkScored] == 0; });
+    for (int part = 1; part < cuda::kMarks; ++part) {
+      double sum = 0, most = 0;
+      for (const auto& cta : ctas) {
+        const double us = double(cta.ns[part] - cta.ns[part - 1]) / 1000;
+        sum += us;
+        most = std::max(most, us);
+      }
+      std::printf(" %.1f (%.1f) |", sum / double(ctas.size()), most);
+    }
+    const auto earlier = [](int mark) {
+      return [mark](const auto& a, const auto& b) { return a.ns[mark] < b.ns[mark]; };
+    };
+    const auto first = std::min_element(ctas.begin(), ctas.end(), earlier(cuda::kMarkStart));
+    const auto last = std::max_element(ctas.begin(), ctas.end(), earlier(cuda::kMarkEnd));
+    std::printf(" %.1f |\n", double(last->ns[cuda::kMarkEnd] - first->ns[cuda::kMarkStart]) / 1000);
+    std::fflush(stdout);
+  }
+#endif
 
   // What drawing a token costs, one after another in a stream.
   void sample() {
@@ -378,12 +423,12 @@ std::vector<int> numbers(const char* text, int least = 1) {
 int run(int argc, char** argv) {
   if (argc < 2) {
     stop("usage: cuda_bench MODEL.gguf [--depths N,N] [--prefill N,N] [--chunk N] [--attention N,N] "
-         "[--sweep] [--stages] [--trace] [--sample]");
+         "[--sweep] [--stages] [--trace] [--sample] [--clock]");
   }
   std::vector<int> depths, lengths, histories;
   int chunk = 4096;
   CudaTuning tuning;
-  bool sweeps = false, by_stages = false, traces = false, samples = false;
+  bool sweeps = false, by_stages = false, traces = false, samples = false, clocks = false;
   for (int i = 2; i < argc; ++i) {
     const std::string argument = argv[i];
     const bool has_value = i + 1 < argc;
@@ -391,6 +436,7 @@ int run(int argc, char** argv) {
     else if (argument == "--stages") by_stages = true;
     else if (argument == "--trace") traces = true;
     else if (argument == "--sample") samples = true;
+    else if (argument == "--clock") clocks = true;
     else if (argument == "--ctas" && has_value) tuning.ctas_per_sm = numbers(argv[++i]).at(0);
     else if (argument == "--out-ctas" && has_value) tuning.out_ctas_per_sm = numbers(argv[++i]).at(0);
     else if (argument == "--depths" && has_value) depths = numbers(argv[++i]);
@@ -405,6 +451,11 @@ int run(int argc, char** argv) {
   }
   Bench bench(argv[1], chunk, longest + chunk, tuning);
   if (!depths.empty()) bench.decode(depths, by_stages);
+#ifdef SCHOLIA_ATTENTION_CLOCK
+  if (clocks) bench.clock(depths);
+#else
+  if (clocks) stop("--clock needs a build with SCHOLIA_ATTENTION_CLOCK");
+#endif
   if (traces) bench.trace(depths);
   if (samples) bench.sample();
   if (sweeps) bench.sweep(depths.empty() ? 4096 : depths.back());

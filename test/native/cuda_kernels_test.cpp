@@ -319,6 +319,7 @@ struct AttentionCase {
   int head_dim, n_kv_heads, group, n_tokens;
   Mode mode = Mode::kAbSparse;
   int budget_tokens = 0;
+  bool has_ties = false;  // all keys of a head are the same
 };
 
 class CudaAttention : public CudaKernels {
@@ -343,7 +344,8 @@ void CudaAttention::check(const AttentionCase& c, DigestKind kind) {
   const size_t elements = pages.n_pages() * shape.page_elements();
   const std::vector<float> k = normal(elements, 1.5F), v = normal(elements);
   for (size_t i = 0; i < elements; ++i) {
-    pages.k(0)[i] = f16_from_f32(k[i]);
+    const size_t of = c.has_ties ? i / (16 * D) % n_heads * D + i % D : i;
+    pages.k(0)[i] = f16_from_f32(k[of]);
     pages.v(0)[i] = f16_from_f32(v[i]);
   }
   const DeviceBuffer d_kv =
@@ -458,7 +460,7 @@ void CudaAttention::check(const AttentionCase& c, DigestKind kind) {
             cudaSuccess);
   const auto out = download<float>(d_out, size_t(n_q));
   ASSERT_EQ(out, download<float>(d_again, size_t(n_q))) << "a repeated run";
-  const auto read = download<uint32_t>(d_read, size_t(n_heads) * max_pages);
+  auto read = download<uint32_t>(d_read, size_t(n_heads) * max_pages);
   const auto mass = download<float>(d_mass, size_t(n_heads) * max_pages);
 
   for (int h = 0; h < n_heads; ++h) {
@@ -474,8 +476,10 @@ void CudaAttention::check(const AttentionCase& c, DigestKind kind) {
     const HeadPlan& head = plan.heads[h];
     const float* q = qkv.data() + size_t(h) * c.group * D;
     const int per_block = head.block_tokens / 16;
-    // The list: ascending pages, each once, forced ones among them, the last to the end.
+    // The list: pages, each once, forced ones among them. Those of the blocks selected last come in
+    // the order of their scores.
     const auto list = std::span(read).subspan(size_t(h) * max_pages, size_t(lengths[h]));
+    std::sort(list.begin(), list.end());
     ASSERT_TRUE(std::adjacent_find(list.begin(), list.end(), std::greater_equal<>()) == list.end());
     if (head.n_selected < head.n_free()) {
       std::vector<float> scores(size_t(c.group) * head.n_free()), reduced(size_t(head.n_free()));
@@ -498,6 +502,9 @@ void CudaAttention::check(const AttentionCase& c, DigestKind kind) {
         // Only blocks within rounding of the threshold may differ.
         const bool is_near = std::abs(reduced[b] - threshold) <= threshold * 2e-4F;
         EXPECT_TRUE(is_near || chosen[b] == (reduced[b] > threshold)) << "head " << h << ", " << b;
+        if (c.has_ties) {
+          EXPECT_EQ(chosen[b], b < head.n_selected) << "head " << h << ", " << b;
+        }
       }
     }
     std::vector<int> tokens;
@@ -545,6 +552,15 @@ TEST_F(CudaAttention, SparseBudgets) {
   for (const int budget : {200, 256, 300, 1000, 4000, 4999, 5000}) {
     check({128, 4, 4, 5000, Mode::kAbSparse, budget});
     check({64, 3, 3, 5000, Mode::kAbSparse, budget});
+  }
+}
+
+// No free block is in the open group, so their scores are the same bits. Few enough for their whole
+// scores to be compared, and too many.
+TEST_F(CudaAttention, TiesGoToTheFirst) {
+  for (const int n : {4096 + 130, 8192 + 130}) {
+    check({128, 4, 4, n, Mode::kAbSparse, 1024, true});
+    check({64, 4, 7, n, Mode::kAbSparse, 1024, true});
   }
 }
 

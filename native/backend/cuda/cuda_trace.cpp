@@ -2,25 +2,32 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
+#include <vector>
 
 namespace scholia::cuda {
 namespace {
 
 constexpr const char* kWhat = "the trace";
 
-// One head's pages summed up to blocks.
+// One head's pages summed up to blocks, in ascending order: the kernel has those selected last in the
+// order of their scores.
 void add_head(const HeadPlan& head, int n_tokens, const uint32_t* pages, const float* masses,
               StepTrace& out) {
   const int tokens = head.tokens_read(n_tokens);
   const size_t n_pages = size_t(tokens + kKvPageTokens - 1) / kKvPageTokens;
-  const size_t first = out.block_idx.size();
+  std::vector<std::pair<uint32_t, float>> blocks;  // and their masses
   for (size_t i = 0; i < n_pages; ++i) {
     const uint32_t block = pages[i] / uint32_t(head.block_tokens / kKvPageTokens);
-    if (out.block_idx.size() == first || out.block_idx.back() != block) {
-      out.block_idx.push_back(block);
-      out.mass.push_back(0);
-    }
-    out.mass.back() += masses[i];
+    if (blocks.empty() || blocks.back().first != block) blocks.emplace_back(block, 0.0F);
+    blocks.back().second += masses[i];
+  }
+  const auto selected_last = std::is_sorted_until(blocks.begin(), blocks.end());
+  std::sort(selected_last, blocks.end());
+  std::inplace_merge(blocks.begin(), selected_last, blocks.end());
+  for (const auto& [block, mass] : blocks) {
+    out.block_idx.push_back(block);
+    out.mass.push_back(mass);
   }
   out.block_offset.push_back(uint32_t(out.block_idx.size()));
 }

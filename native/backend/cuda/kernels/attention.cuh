@@ -67,7 +67,8 @@ struct AttentionParams {
 struct AttentionLaunch {
   int team = 0;             // CTAs that select together
   int parts = 1;            // teams for each KV head
-  size_t shared_bytes = 0, scores_offset = 0, scales_offset = 0;
+  unsigned team_inverse = 0;  // Team::inverse
+  size_t shared_bytes = 0, scores_offset = 0, scales_offset = 0, table_offset = 0;
   int max_pages_per_cta = 0, max_blocks_per_cta = 0;
   bool holds_digests = false;  // brought to shared memory before the wait
 };
@@ -82,5 +83,17 @@ cudaError_t launch_attention(const AttentionParams& params, const AttentionLaunc
 // Mean over the group of the share of attention of each page in the list: [heads][max_pages].
 cudaError_t launch_trace_masses(const AttentionTrace& trace, const int* list_pages, int n_heads,
                                 int group, float* masses, cudaStream_t stream);
+
+// Where a CTA has come: the ends of the kernel's parts.
+enum AttentionMark {
+  kMarkStart, kMarkPrepared, kMarkWaited, kMarkQueries, kMarkTeam, kMarkScored, kMarkReduced,
+  kMarkThreshold, kMarkList, kMarkAttended, kMarkEnd, kMarks
+};
+struct AttentionMarks {
+  unsigned long long ns[kMarks];  // of the device's clock; 0: it has not come there
+};
+inline constexpr int kMarkedCtas = 256;
+// [kMarkedCtas] of the last launch; in builds with SCHOLIA_ATTENTION_CLOCK.
+cudaError_t read_attention_marks(AttentionMarks* to);
 
 }  // namespace scholia::cuda

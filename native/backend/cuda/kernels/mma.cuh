@@ -49,6 +49,16 @@ __device__ __forceinline__ void copy_16_async(unsigned to_shared, const void* fr
                "r"(wanted ? 16 : 0)
                : "memory");
 }
+// 4 bytes to shared memory.
+__device__ __forceinline__ void copy_4_async(unsigned to_shared, const void* from) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to_shared), "l"(from) : "memory");
+}
+// 4, 8, 12 or 16 bytes, then zeros up to 16.
+__device__ __forceinline__ void copy_async(unsigned to_shared, const void* from, int n_bytes) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to_shared), "l"(from),
+               "r"(n_bytes)
+               : "memory");
+}
 __device__ __forceinline__ void commit_copies() {
   asm volatile("cp.async.commit_group;" ::: "memory");
 }
@@ -75,7 +85,7 @@ __device__ __forceinline__ unsigned pack_remainders(float x, float y) {
 // shuffled so that ldmatrix finds 8 rows in different banks.
 template <int D>
 __device__ __forceinline__ int tile_offset(int row, int chunk) {
-  return row * D + (chunk ^ (row % 8)) * 8;
+  return row * D + (chunk ^ (row & 7)) * 8;
 }
 
 }  // namespace scholia::cuda

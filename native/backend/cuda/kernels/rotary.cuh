@@ -28,7 +28,8 @@ cudaError_t launch_rotary_angles(const RotaryParams& params, const int* base, in
 __device__ __forceinline__ float2 rotation_of(int d, bool is_neox, int n_dims,
                                               const float2* angles) {
   if (d >= n_dims) return {1, 0};
-  return __ldcg(angles + (is_neox ? d % (n_dims / 2) : d / 2));
+  const int half = n_dims / 2;
+  return __ldcg(angles + (!is_neox ? d / 2 : d < half ? d : d - half));
 }
 
 // Element d of a rotated head x, all D of which are readable.

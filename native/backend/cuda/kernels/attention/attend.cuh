@@ -17,7 +17,7 @@ struct WarpAttention {
   float top[2] = {kNone, kNone}, sum[2] = {0, 0};  // of columns 2 t, 2 t + 1
 
   __device__ explicit WarpAttention(const Shared<D>& shared) {
-    const int lane = int(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
+    const int lane = int(threadIdx.x % 32), g = lane >> 2, t = lane & 3;
     const float* mine = shared.q[kWide ? g : g % 4];
 #pragma unroll
     for (int step = 0; step < D / 16; ++step) {
@@ -32,12 +32,12 @@ struct WarpAttention {
 
   // Scores of a page's 16 tokens, base 2: c[0..1] token g, c[2..3] token g + 8.
   __device__ void score(const __half* k, int n_valid, float c[4]) const {
-    const int lane = int(threadIdx.x) % 32, g = lane / 4;
+    const int lane = int(threadIdx.x % 32), g = lane >> 2;
     c[0] = c[1] = c[2] = c[3] = 0;
 #pragma unroll
     for (int step = 0; step < D / 16; ++step) {
       unsigned a[4];
-      load_matrices(a, shared_address(k + tile_offset<D>(lane % 16, 2 * step + lane / 16)));
+      load_matrices(a, shared_address(k + tile_offset<D>(lane & 15, 2 * step + (lane >> 4))));
       mma_16x8x16(c, a, q[step][0], q[step][1]);
     }
     if constexpr (!kWide) {
@@ -51,7 +51,7 @@ struct WarpAttention {
   // Turns scores into weights, B of the product with V: p[0] tokens 0 to 7, p[1] 8 to 15.
   // state: where the trace wants (maximum, sum) of each query head; null: nowhere.
   __device__ void weigh(float c[4], unsigned p[2], float2* state, int group) {
-    const int lane = int(threadIdx.x) % 32, t = lane % 4;
+    const int lane = int(threadIdx.x % 32), t = lane & 3;
     float page_top[2] = {fmaxf(c[0], c[2]), fmaxf(c[1], c[3])};
 #pragma unroll
     for (int lanes = 4; lanes < 32; lanes *= 2) {
@@ -93,19 +93,19 @@ struct WarpAttention {
   }
 
   __device__ void add_values(const __half* v, const unsigned p[2]) {
-    const int lane = int(threadIdx.x) % 32, matrix = lane / 8;
+    const int lane = int(threadIdx.x % 32), matrix = lane >> 3;
 #pragma unroll
     for (int step = 0; step < D / 16; ++step) {
       unsigned a[4];
-      const int token = lane % 8 + (matrix >= 2 ? 8 : 0);
-      load_matrices_transposed(a, shared_address(v + tile_offset<D>(token, 2 * step + matrix % 2)));
+      const int token = (lane & 7) + (matrix >= 2 ? 8 : 0);
+      load_matrices_transposed(a, shared_address(v + tile_offset<D>(token, 2 * step + (matrix & 1))));
       mma_16x8x16(o[step], a, p[0], p[1]);
     }
   }
 
   // The warp's state to shared memory: [query heads][D], unnormalised.
   __device__ void finish(float2* state, float* out, int group) {
-    const int lane = int(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
+    const int lane = int(threadIdx.x % 32), g = lane >> 2, t = lane & 3;
 #pragma unroll
     for (int lanes = 4; lanes < 32; lanes *= 2) {
       sum[0] += __shfl_xor_sync(~0U, sum[0], lanes);
@@ -138,7 +138,7 @@ class PageRing {
   __device__ PageRing(const AttentionParams& p, int kv_head, Shared<D>& shared, const uint32_t* list,
                       int n_pages, int last_place, int n_last)
       : p_(p), kv_head_(kv_head), ring_(shared.ring[threadIdx.x / 32]), list_(list),
-        warp_(int(threadIdx.x) / 32), last_place_(last_place), n_last_(n_last),
+        warp_(int(threadIdx.x / 32)), last_place_(last_place), n_last_(n_last),
         n_mine_(n_pages > warp_ ? (n_pages - warp_ + kWarps - 1) / kWarps : 0) {}
 
   __device__ int n_mine() const { return n_mine_; }
@@ -153,8 +153,8 @@ class PageRing {
     for (int item = 0; item < kRing; ++item) fetch(item);
   }
   __device__ void fetch(int item) {  // item 2 i: K of page i; 2 i + 1: V
-    constexpr int kChunks = D / 8;
-    const int lane = int(threadIdx.x) % 32;
+    constexpr unsigned kChunks = D / 8;
+    const unsigned lane = threadIdx.x % 32;
     if (item < 2 * n_mine_) {
       const int at = place(item / 2);
       const size_t first = (size_t(list_[at]) * p_.n_kv_heads + kv_head_) * kPageTokens * D;
@@ -163,7 +163,7 @@ class PageRing {
       const int n_valid = valid(at);
 #pragma unroll
       for (int i = 0; i < kPageTokens * kChunks / 32; ++i) {
-        const int row = (i * 32 + lane) / kChunks, chunk = lane % kChunks;
+        const int row = int((unsigned(i) * 32 + lane) / kChunks), chunk = int(lane % kChunks);
         copy_16_async(shared_address(to + tile_offset<D>(row, chunk)), from + row * D + chunk * 8,
                       row < n_valid);
       }
@@ -183,7 +183,7 @@ class PageRing {
 template <int D, bool kWide>
 __device__ void attend_pages(PageRing<D>& ring, Shared<D>& shared, int group, float2* trace_state) {
   constexpr int kRing = PageRing<D>::kRing;
-  const int warp = int(threadIdx.x) / 32;
+  const int warp = int(threadIdx.x / 32);
   WarpAttention<D, kWide> state(shared);
   for (int i = 0; i < ring.n_mine(); ++i) {
     const int place = ring.place(i);

@@ -2,16 +2,31 @@
 #pragma once
 
 #include "backend/cuda/kernels/attention/shared.cuh"
+#include "backend/cuda/kernels/team.cuh"
 
 namespace scholia::cuda::attention {
 
-// Where place p of a list of n_places, shared out over the team, belongs.
-__device__ inline int first_place(int n_places, int rank, int size) {
-  return int(int64_t(n_places) * rank / size);
-}
-__device__ inline int owner_of(int place, int n_places, int size) {
-  return int((int64_t(place + 1) * size - 1) / n_places);
-}
+// Places shared out over `size` owners: the first have one more.
+class Shares {
+ public:
+  __device__ Shares(int n_places, int size)
+      : each_(unsigned(n_places) / unsigned(size)), n_longer_(n_places - int(each_) * size) {}
+  // Over a team's CTAs, without a division: the kernel's beginning waits for it.
+  __device__ Shares(int n_places, const Team& team)
+      : each_(team.divided(unsigned(n_places))),
+        n_longer_(n_places - int(each_) * team.size) {}
+
+  __device__ int first(int rank) const { return int(each_) * rank + min(rank, n_longer_); }
+  __device__ int owner(int place) const {
+    const unsigned of_longer = unsigned(n_longer_) * (each_ + 1);
+    return unsigned(place) < of_longer ? int(unsigned(place) / (each_ + 1))
+                                       : n_longer_ + int((unsigned(place) - of_longer) / each_);
+  }
+
+ private:
+  unsigned each_;
+  int n_longer_;
+};
 
 // The list of a head: sink pages, selected blocks' pages, local pages.
 struct PageList {
@@ -27,6 +42,5 @@ struct PageList {
     n_pages = all - local_shift;
   }
 };
-
 
 }  // namespace scholia::cuda::attention

@@ -1,8 +1,10 @@
 // Scores of kv_blocks from their digests.
 #pragma once
 
+#include "backend/cuda/kernels/attention/page_list.cuh"
 #include "backend/cuda/kernels/attention/shared.cuh"
 #include "backend/cuda/kernels/mma.cuh"
+#include "backend/cuda/kernels/team.cuh"
 
 namespace scholia::cuda::attention {
 
@@ -17,10 +19,10 @@ struct SplitQueries {
   static constexpr int kParts = kWide ? 2 : 1;
   unsigned b[kParts];  // two channels of this lane's column
 
-  __device__ static int head() { return int(threadIdx.x) % 32 / 4 % (kWide ? 8 : 4); }
+  __device__ static int head() { return int(threadIdx.x % 32 / 4 % (kWide ? 8U : 4U)); }
 
   __device__ void set(float x, float y) {
-    const int column = int(threadIdx.x) % 32 / 4;
+    const int column = int(threadIdx.x % 32 / 4);
     if constexpr (kWide) {
       b[0] = pack_halves(x, y);
       b[1] = pack_remainders(x, y);
@@ -75,10 +77,16 @@ struct ScoreTile {
     for (int part = 0; part < kParts; ++part) mma_16x8x16(sums[part], a, b0.b[part], b1.b[part]);
   }
 
-  // Two levels 0 to 15, in bits 0 to 3 and 16 to 19, as f16.
-  __device__ static unsigned levels(unsigned x) {
+  // Two levels 0 to 15 as f16, of a word's bits 0 to 3 and 16 to 19, or 4 to 7 and 20 to 23.
+  __device__ static unsigned low_levels(unsigned x) {
     const unsigned biased = (x & 0x000f000fU) | 0x64006400U;  // 1024 + level
     const __half2 h = __hsub2(reinterpret_cast<const __half2&>(biased), __half2half2(1024.0F));
+    return reinterpret_cast<const unsigned&>(h);
+  }
+  __device__ static unsigned high_levels(unsigned x) {
+    const unsigned biased = (x & 0x00f000f0U) | 0x64006400U;  // 1024 + 16 level
+    const __half2 h = __hfma2(reinterpret_cast<const __half2&>(biased), __half2half2(0.0625F),
+                              __half2half2(-64.0F));
     return reinterpret_cast<const unsigned&>(h);
   }
 
@@ -96,9 +104,8 @@ struct ScoreTile {
     for (int w = 0; w < kLane / 4; ++w) {
 #pragma unroll
       for (int odd = 0; odd < 2; ++odd) {
-        const unsigned a[4] = {levels(words[0][w] >> (8 * odd)), levels(words[1][w] >> (8 * odd)),
-                               levels(words[0][w] >> (8 * odd + 4)),
-                               levels(words[1][w] >> (8 * odd + 4))};
+        const unsigned x = words[0][w] >> (8 * odd), y = words[1][w] >> (8 * odd);
+        const unsigned a[4] = {low_levels(x), low_levels(y), high_levels(x), high_levels(y)};
         multiply(a, q.b[w][odd][0], q.b[w][odd][1]);
       }
     }
@@ -106,7 +113,7 @@ struct ScoreTile {
 
   // The same of open records, f16. rows: this lane's channels of the first half.
   __device__ void add_open(const __half* const rows[2], const float* q, bool is_spread) {
-#pragma unroll
+#pragma unroll 4
     for (int i = 0; i < kLane; i += 2) {
       const auto pair = [&](int r, int half) {
         return *reinterpret_cast<const unsigned*>(rows[r] + half * (D / 2) + i);
@@ -122,136 +129,212 @@ struct ScoreTile {
     }
   }
 
-  // Calls write(row of the tile, query head, score) for what this lane holds. constant: what is added
-  // for this lane's query and channels.
-  template <typename Write>
-  __device__ void write(float constant, const Write& write) {
-    const int lane = int(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
-    constant += __shfl_xor_sync(~0U, constant, 1);
-    constant += __shfl_xor_sync(~0U, constant, 2);
-    const int head = kWide ? 2 * t : 2 * (t % 2);
-    const float constants[2] = {__shfl_sync(~0U, constant, 4 * head),
-                                __shfl_sync(~0U, constant, 4 * head + 4)};
+  // The scores that this lane holds: rows g, g, g + 8, g + 8 of heads 2 t and 2 t + 1 (2 (t % 2) and the
+  // next), [row][head]. constants: what is added for the heads.
+  __device__ void finish(const float constants[2], float scores[4]) const {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const float rest = kWide ? sums[kParts - 1][i] : __shfl_xor_sync(~0U, sums[0][i], 2);
-      const float score = sums[0][i] + rest + constants[i % 2];
-      if (kWide || t < 2) write(g + 8 * (i / 2), head + i % 2, score);
+      scores[i] = sums[0][i] + rest + constants[i % 2];
     }
   }
 };
 
-// A warp's share of its CTA's tiles. What fits is brought to shared memory before the kernel ahead has
-// ended, since digests are of the tokens before.
+// Maximum of scores, and the sum of exp(score - maximum).
+struct ScoreStats {
+  float top = kNone, sum = 0;
+
+  // Scores of the same head, two columns apart; -inf: none.
+  template <int kScores>
+  __device__ void add(const float (&scores)[kScores], int column) {
+    float new_top = top;
+#pragma unroll
+    for (int i = column; i < kScores; i += 2) new_top = fmaxf(new_top, scores[i]);
+    if (new_top == kNone) return;
+    sum *= __expf(top - new_top);
+#pragma unroll
+    for (int i = column; i < kScores; i += 2) sum += __expf(scores[i] - new_top);
+    top = new_top;
+  }
+  // Over the lanes that differ in these bits.
+  __device__ void merge_lanes(int lanes) {
+    const ScoreStats other{__shfl_xor_sync(~0U, top, lanes), __shfl_xor_sync(~0U, sum, lanes)};
+    const float new_top = fmaxf(top, other.top);
+    sum = weighted(new_top) + other.weighted(new_top);
+    top = new_top;
+  }
+  // The sum against another maximum; without scores nothing. NaN stays.
+  __device__ float weighted(float new_top) const {
+    return sum == 0 ? 0.0F : sum * __expf(top - new_top);
+  }
+};
+
+// How a head's tiles are shared out: first over CTAs, then over a CTA's warps. A tile of the open group
+// costs as much as some closed ones.
+class TileShares {
+ public:
+  int first_of_cta, end_of_cta, first_of_warp, end_of_warp;
+
+  __device__ TileShares(int n_tiles, int n_closed, const Team& team) : n_closed_(n_closed) {
+    const Shares ctas(n_closed + kOpenCost * (n_tiles - n_closed), team);
+    const int first = ctas.first(team.rank), end = ctas.first(team.rank + 1);
+    const Shares warps(end - first, kWarps);
+    const int warp = int(threadIdx.x / 32);
+    first_of_cta = tile(first);
+    end_of_cta = tile(end);
+    first_of_warp = tile(first + warps.first(warp));
+    end_of_warp = tile(first + warps.first(warp + 1));
+  }
+
+ private:
+  static constexpr int kOpenCost = 3;
+  // The first tile that begins there or later.
+  __device__ int tile(int at) const {
+    return at < n_closed_ ? at : n_closed_ + (at - n_closed_ + kOpenCost - 1) / kOpenCost;
+  }
+
+  int n_closed_;
+};
+
+// A warp's tiles. What fits is brought to shared memory before the kernel ahead has ended,
+// since digests are of the tokens before.
 template <int D>
 class DigestTiles {
  public:
   // scales: room for those of the CTA's groups; null: nothing is held.
-  __device__ DigestTiles(const DigestPlanes& planes, const HeadStep& head, int n_closed_groups,
-                         int first_tile, int end_tile, Shared<D>& shared, __half* scales)
-      : planes_(planes), tiles_per_group_(kGroupTokens / head.block_tokens / kTileBlocks),
-        n_closed_tiles_(n_closed_groups * tiles_per_group_), first_of_cta_(first_tile),
-        end_of_cta_(end_tile), records_(reinterpret_cast<uint8_t*>(shared.ring[threadIdx.x / 32])),
-        scales_(scales) {
-    const int warp = int(threadIdx.x) / 32, n = end_tile - first_tile;
-    first_ = first_tile + n * warp / kWarps;
-    end_ = first_tile + n * (warp + 1) / kWarps;
+  __device__ DigestTiles(const DigestPlanes& planes, int log2_tiles_per_group, int n_closed_tiles,
+                         const TileShares& shares, Shared<D>& shared, __half* scales)
+      : planes_(planes), log2_per_group_(log2_tiles_per_group), n_closed_tiles_(n_closed_tiles),
+        first_(shares.first_of_warp), end_(shares.end_of_warp), first_of_cta_(shares.first_of_cta),
+        end_of_cta_(shares.end_of_cta),
+        room_(reinterpret_cast<uint8_t*>(shared.ring[threadIdx.x / 32])), scales_(scales) {
+    holds_open_ = scales_ != nullptr && first_ < end_ && end_ > n_closed_tiles_;
+    held_end_ = scales_ == nullptr || holds_open_ ? first_ : min(min(end_, n_closed_tiles_), first_ + kHeldTiles<D>);
   }
 
   __device__ int first() const { return first_; }
   __device__ int end() const { return end_; }
 
-  __device__ void fetch() {
-    if (scales_ == nullptr || first_of_cta_ == end_of_cta_) return;
-    const int held = (min(min(end_, n_closed_tiles_) - first_, kHeldTiles<D>)) * kTileBytes;
-    const uint8_t* from = planes_.records + size_t(first_) * kTileBytes;
-    for (int at = int(threadIdx.x) % 32 * 16; at < held; at += 32 * 16) {
-      copy_16_async(shared_address(records_ + at), from + at, true);
+  __device__ void fetch() const {
+    if (scales_ == nullptr || first_of_cta_ >= end_of_cta_) return;
+    // Of the open group the first tile, which is the longest way.
+    const auto* from = holds_open_ ? reinterpret_cast<const uint8_t*>(global_open(first_open()))
+                                   : planes_.records + size_t(first_) * kTileBytes;
+    const int n_bytes = holds_open_ ? kOpenTileBytes : (held_end_ - first_) * kTileBytes;
+#pragma unroll 4
+    for (int at = int(threadIdx.x % 32) * 16; at < n_bytes; at += 32 * 16) {
+      copy_16_async(shared_address(room_ + at), from + at, true);
     }
-    const int first = first_of_cta_ / tiles_per_group_;
-    const int end =
-        (min(end_of_cta_, n_closed_tiles_) + tiles_per_group_ - 1) / tiles_per_group_;
+    const int first = first_of_cta_ >> log2_per_group_;
+    const int end = ((min(end_of_cta_, n_closed_tiles_) - 1) >> log2_per_group_) + 1;
+#pragma unroll 1
     for (int i = int(threadIdx.x); i < (end - first) * (D / 2); i += kThreads) {
       copy_16_async(shared_address(scales_ + 8 * i), planes_.scales + size_t(first) * 4 * D + 8 * i,
                     true);
     }
-    commit_copies();
   }
 
   // Closed tiles from this one on that share their scales, and are this warp's.
   __device__ int n_alike(int tile) const {
-    const int end_of_group = (tile / tiles_per_group_ + 1) * tiles_per_group_;
+    const int end_of_group = ((tile >> log2_per_group_) + 1) << log2_per_group_;
     return min(min(end_, n_closed_tiles_), end_of_group) - tile;
   }
   __device__ const uint8_t* records(int tile) const {
-    const int i = tile - first_;
-    return scales_ != nullptr && i < kHeldTiles<D> ? records_ + i * kTileBytes
-                             : planes_.records + size_t(tile) * kTileBytes;
+    return tile < held_end_ ? room_ + (tile - first_) * kTileBytes
+                            : planes_.records + size_t(tile) * kTileBytes;
   }
   __device__ const __half* scales(int tile) const {
-    const int group = tile / tiles_per_group_;
+    const int group = tile >> log2_per_group_;
     return scales_ == nullptr ? planes_.scales + size_t(group) * 4 * D
-                              : scales_ + (group - first_of_cta_ / tiles_per_group_) * 4 * D;
+                              : scales_ + (group - (first_of_cta_ >> log2_per_group_)) * 4 * D;
   }
   __device__ const __half* open(int tile) const {
-    return planes_.open + size_t(tile - n_closed_tiles_) * kTileBlocks * 2 * D;
+    return holds_open_ && tile == first_open() ? reinterpret_cast<const __half*>(room_)
+                                               : global_open(tile);
   }
 
  private:
-  static constexpr int kTileBytes = kTileBlocks * D;
+  static constexpr int kTileBytes = kTileBlocks * D, kOpenTileBytes = 4 * kTileBytes;
+  static_assert(kOpenTileBytes <= int(sizeof(Shared<D>::ring[0])));
+
+  __device__ int first_open() const { return max(first_, n_closed_tiles_); }
+  __device__ const __half* global_open(int tile) const {
+    return planes_.open + size_t(tile - n_closed_tiles_) * kTileBlocks * 2 * D;
+  }
 
   DigestPlanes planes_;
-  int tiles_per_group_, n_closed_tiles_, first_of_cta_, end_of_cta_, first_, end_;
-  uint8_t* records_;
+  int log2_per_group_, n_closed_tiles_, first_, end_, first_of_cta_, end_of_cta_;
+  uint8_t* room_;
   __half* scales_;
+  bool holds_open_;
+  int held_end_;
 };
 
-// Scores of the warp's tiles. scores: [query heads][stride], from the CTA's first block on.
+// Scores of the warp's tiles. scores: [query heads][stride], from the CTA's first block on; and the
+// warp's statistics of the blocks [begin, end) of those.
 template <int D, bool kWide>
-__device__ void score_tiles(const DigestTiles<D>& tiles, const Shared<D>& shared, float* scores,
-                            int stride, int first_block, int group) {
+__device__ void score_tiles(const DigestTiles<D>& tiles, Shared<D>& shared, float* scores,
+                            int stride, int first_block, int begin, int end, int group) {
   using Tile = ScoreTile<D, kWide>;
   constexpr int kAtOnce = kWide ? 2 : 4;
-  const int lane = int(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
+  const int lane = int(threadIdx.x % 32), g = lane >> 2, t = lane & 3;
+  const int first_query = kWide ? 2 * t : 2 * (t % 2);
+  const bool writes = kWide || t < 2;
   const float* q = shared.q[SplitQueries<kWide>::head()] + t * Tile::kLane;
-  const auto write = [&](Tile& sums, int tile, float constant) {
-    const int block = tile * kTileBlocks - first_block;
-    sums.write(constant, [&](int row, int query, float score) {
-      if (query < group) scores[query * stride + block + row] = score;
-    });
-  };
+  ScoreStats stats[2];  // of query heads first_query and the next
+#pragma unroll 1
   for (int tile = tiles.first(); tile < tiles.end();) {
-    const int n = min(tiles.n_alike(tile), kAtOnce);
-    if (n <= 0) {
-      Tile sums;
-#pragma unroll
-      for (int vector = 0; vector < 2; ++vector) {
-        const __half* first = tiles.open(tile) + (g * 2 + vector) * D + t * Tile::kLane;
-        const __half* const rows[2] = {first, first + size_t(8) * 2 * D};
-        sums.add_open(rows, q, vector == 1);
-      }
-      write(sums, tile++, 0);
-      continue;
-    }
+    const int n_closed = min(tiles.n_alike(tile), kAtOnce), n = max(n_closed, 1);
     Tile sums[kAtOnce];
     float constant = 0;
-#pragma unroll
+#pragma unroll 1
     for (int vector = 0; vector < 2; ++vector) {
+      if (n_closed <= 0) {
+        const __half* first = tiles.open(tile) + (g * 2 + vector) * D + t * Tile::kLane;
+        const __half* const rows[2] = {first, first + size_t(8) * 2 * D};
+        sums[0].add_open(rows, q, vector == 1);
+        continue;
+      }
       ScaledQueries<D, kWide> scaled;
       constant += scaled.set(tiles.scales(tile) + vector * 2 * D + t * Tile::kLane, q, vector == 1);
 #pragma unroll
       for (int i = 0; i < kAtOnce; ++i) {
-        if (i >= n) break;
+        if (i >= n_closed) break;
         const uint8_t* record = tiles.records(tile + i) + g * D + vector * (D / 2) + t * Tile::kLane;
         sums[i].add_closed(record, scaled);
       }
     }
+    constant += __shfl_xor_sync(~0U, constant, 1);
+    constant += __shfl_xor_sync(~0U, constant, 2);
+    const float constants[2] = {__shfl_sync(~0U, constant, 4 * first_query),
+                                __shfl_sync(~0U, constant, 4 * first_query + 4)};
+    float scored[4 * kAtOnce];
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
-      if (i < n) write(sums[i], tile + i, constant);
+      float* mine = scored + 4 * i;
+      mine[0] = mine[1] = mine[2] = mine[3] = kNone;
+      if (i >= n) continue;
+      sums[i].finish(constants, mine);
+      const int block = (tile + i) * kTileBlocks - first_block + g;
+      float* to = scores + first_query * stride + block;
+      if (writes && first_query < group) to[0] = mine[0], to[8] = mine[2];
+      if (writes && first_query + 1 < group) to[stride] = mine[1], to[stride + 8] = mine[3];
+      if (block < begin || block >= end) mine[0] = mine[1] = kNone;
+      if (block + 8 < begin || block + 8 >= end) mine[2] = mine[3] = kNone;
     }
+    stats[0].add(scored, 0);
+    stats[1].add(scored, 1);
     tile += n;
   }
+#pragma unroll 1
+  for (int lanes = 4; lanes < 32; lanes *= 2) {
+    stats[0].merge_lanes(lanes);
+    stats[1].merge_lanes(lanes);
+  }
+  if (g > 0 || !writes) return;
+  const int warp = int(threadIdx.x / 32);
+  shared.warp_scores[first_query][warp] = {stats[0].top, stats[0].sum};
+  shared.warp_scores[first_query + 1][warp] = {stats[1].top, stats[1].sum};
 }
 
 }  // namespace scholia::cuda::attention
