@@ -4,7 +4,7 @@
 // one KV head with its G query heads.
 //
 // Dense is the same without scoring: the list of KV pages to read is then all of them. A step in
-// which no head selects is launched as single CTAs, two for each multiprocessor, which merge through
+// which no head selects is launched as single CTAs, one for each multiprocessor, which merge through
 // global memory. Everything is in a fixed order, so repeated runs give the same bits.
 #pragma once
 

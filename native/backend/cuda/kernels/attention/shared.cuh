@@ -23,8 +23,8 @@ inline constexpr float kNone = -INFINITY;
 static_assert(kWarps > kMaxGroup, "the warp that appends has no query");
 static_assert(kBins == 2 * kThreads, "a thread counts two bins");
 
-// Slots of a warp's ring: each holds K or V of one page. In all 64 KB of the CTA; with 96 KB dense
-// attention was no faster, and selection, of which two CTAs then share the memory, slower.
+// Slots of a warp's ring: each holds K or V of one page. In all 128 KB, which leaves no room for a second
+// CTA: where two fitted, teams came to share multiprocessors while others lay idle (H200: 84 of 132 used).
 template <int D>
 constexpr int kSlots = 256 / D;
 
