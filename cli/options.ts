@@ -2,8 +2,8 @@
 import { resolve } from "node:path";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { modes } from "../contract/answer.ts";
+import { type Budget, budgetSchema, leastShareTokens } from "../contract/budget.ts";
 import { type DigestBits, digestBits } from "../contract/heads.ts";
-import { type Budget, budgetSchema } from "../contract/quality.ts";
 import { devices, type EngineSettings } from "../contract/routes.ts";
 
 export { dataDir } from "../host/store/dataDir.ts";
@@ -21,7 +21,7 @@ export interface EngineOptions {
 export interface AnswerOptions extends EngineOptions {
   pages?: string;
   mode: "ab-sparse" | "dense";
-  budget: number;
+  budget?: number;
   seed: number;
   temperature: number;
   maxTokens: number;
@@ -55,7 +55,11 @@ export function addAnswerOptions(command: Command): Command {
         .choices([...modes])
         .default("ab-sparse"),
     )
-    .option("--budget <tokens>", "tokens read per step and head, on average", wholeNumber(1), 2048)
+    .option(
+      "--budget <tokens>",
+      "tokens read per step and head, on average (default: the profile's)",
+      wholeNumber(1),
+    )
     .option("--seed <n>", "seed of the sampling", wholeNumber(0, 0xffff_ffff), 0)
     .option("--temperature <t>", "0: always the likeliest token", decimal(0, 10), 0)
     .option("--max-tokens <n>", "room for the answer", wholeNumber(1, 1_048_576), 512);
@@ -78,7 +82,7 @@ export function answerSettings(options: AnswerOptions) {
     ...engineSettings(options),
     ...(options.pages === undefined ? {} : { pages: options.pages }),
     mode: options.mode,
-    budgetTokens: options.budget,
+    budgetTokens: options.budget ?? null,
     seed: options.seed,
     temperature: options.temperature,
     maxTokens: options.maxTokens,
@@ -126,9 +130,6 @@ export function digestBitsOf(text: string): DigestBits[] {
   if (bits.every(isKnown)) return bits;
   throw new InvalidArgumentError(`${digestBits.join(", ")} are expected, not "${text}".`);
 }
-
-/** A share of the context is never less than this. */
-const leastShareTokens = 1024;
 
 /** Budgets in tokens, or in percent of the context: 512,8%. */
 export function budgetsOf(text: string): Budget[] {

@@ -179,6 +179,10 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
       budgetsOf,
       [],
     )
+    .option(
+      "--store <file>",
+      "write the profile with the cheapest of the budgets that stays below the bar as its default",
+    )
     .option("--profiles <files...>", "compare these head profiles, too", [])
     .option(
       "--shuffles <n>",

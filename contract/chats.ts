@@ -42,7 +42,8 @@ export interface Turn {
   /** To attach to while it goes on. */
   runId: string | null;
   mode: Mode;
-  budgetTokens: number;
+  /** As it was chosen; null: the model's own. The answer's coverage says what was read. */
+  budgetTokens: number | null;
   /** Pages that the question was asked of. */
   pages: string | null;
   askedAt: string;

@@ -1,6 +1,8 @@
 /** What is known of a model's heads, as `scholia heads` shows it. A head is a (layer, KV head)
  * pair. */
 
+import type { Budget } from "./budget.ts";
+
 /** What summarises a block, so that it can be ranked unread: `native/include/engine/head_profile.h`
  * defines each. */
 export const digestKinds = ["mean_std", "quest", "arkvale", "mean", "centroids"] as const;
@@ -35,6 +37,21 @@ export interface HeadRow {
   sensitivity: number | null;
 }
 
+/** The budget that answers have where nobody chose one. */
+export interface DefaultBudget {
+  budget: Budget;
+  /** Of what it was chosen for; null: it is the same for all models that nothing was measured of. */
+  measured: {
+    contextTokens: number;
+    positions: number;
+    /** KL(dense || sparse), nats per token, mean over the positions, with the middle 95 % of its
+     * bootstrap. */
+    kl: Record<"given" | "retrieval", { value: number; low: number; high: number }>;
+    bytesPerToken: number;
+    denseBytesPerToken: number;
+  } | null;
+}
+
 export interface HeadTable {
   model: string;
   fingerprint: string;
@@ -46,6 +63,7 @@ export interface HeadTable {
   /** Heads per block size. */
   histogram: { blockTokens: number; heads: number }[];
   reference: { contextTokens: number; budgetTokens: number } | null;
+  defaultBudget: DefaultBudget;
   heads: HeadRow[];
 }
 

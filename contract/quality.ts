@@ -1,5 +1,5 @@
 /** What `scholia quality` measures: how close reading a part of the context is to reading all of it. */
-import { z } from "zod";
+import type { DefaultBudget } from "./heads.ts";
 
 export const qualityParts = ["divergence", "tasks", "citations"] as const;
 export type QualityPart = (typeof qualityParts)[number];
@@ -37,13 +37,6 @@ export interface Estimate {
  * are asked for. */
 export const qualityBar = { given: 0.02, retrieval: 0.05 } as const;
 export type TextKind = keyof typeof qualityBar;
-
-/** At least so many tokens, and at least this share of the context, in percent. */
-export const budgetSchema = z.strictObject({
-  tokens: z.int().min(256).max(16_777_216),
-  percent: z.number().min(0).max(100),
-});
-export type Budget = z.infer<typeof budgetSchema>;
 
 /** A text read in one mode, compared with dense reading of the same text. */
 export interface DivergenceRow {
@@ -123,6 +116,8 @@ export interface QualityReport {
   /** A mode's KL, mean over the positions of the texts of a kind, and whether all of both intervals lies
    * below the bar. */
   bar: { mode: string; kl: Record<TextKind, Estimate>; holds: boolean }[];
+  /** The profile with its default budget; null: that was not asked for, or no budget held the bar. */
+  stored: { path: string; defaultBudget: DefaultBudget } | null;
   tasks: TaskScore[];
   /** A mode's score less dense reading's, mean over a task's questions. */
   taskLessDense: { task: string; mode: string; difference: Estimate }[];

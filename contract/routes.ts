@@ -4,6 +4,7 @@
 import { z } from "zod";
 import { type Answer, modes } from "./answer.ts";
 import type { BenchRow } from "./bench.ts";
+import { budgetSchema, usualBudget } from "./budget.ts";
 import {
   type Chat,
   type ChatEntry,
@@ -32,13 +33,7 @@ import {
   objectives,
 } from "./heads.ts";
 import type { MeasuredRate, MemoryEstimate, MemoryMap } from "./memory.ts";
-import {
-  budgetSchema,
-  equalities,
-  type QualityReport,
-  qualityParts,
-  taskNames,
-} from "./quality.ts";
+import { equalities, type QualityReport, qualityParts, taskNames } from "./quality.ts";
 import type { QueueItem } from "./queue.ts";
 import { devices, type Settings, settingsSchema } from "./settings.ts";
 import type { StepTimings } from "./timing.ts";
@@ -78,9 +73,12 @@ const named = <S extends z.ZodType<{ path?: string | undefined; documentId?: str
 /** A document of the library and the chosen pages. */
 const entryShape = { documentId: documentIdSchema, pages: pageRangeSchema.optional() };
 
+const budgetTokens = z.int().min(1).max(16_777_216);
+
 const answerShape = {
   mode: z.enum(modes).default("ab-sparse"),
-  budgetTokens: z.int().min(1).max(16_777_216).default(2048),
+  /** Null: the default of the model's profile. */
+  budgetTokens: budgetTokens.nullable().default(null),
   temperature: z.number().min(0).max(10).default(0),
   seed: z.int().min(0).max(0xffff_ffff).default(0),
   maxTokens: z.int().min(1).max(1_048_576).default(512),
@@ -230,7 +228,7 @@ export const runInputs = {
     ...engineShape,
     depths: z.array(z.int().min(1).max(16_777_216)).min(1).max(64),
     modes: z.array(z.enum(modes)).min(1).max(2),
-    budgetTokens: answerShape.budgetTokens,
+    budgetTokens: budgetTokens.default(usualBudget.tokens),
     /** Also run libllama on the same file, in turns. */
     peer: z.boolean().default(false),
     repetitions: z.int().min(1).max(99).default(5),
@@ -253,7 +251,7 @@ export const runInputs = {
     what: z.array(z.enum(qualityParts)).min(1),
     /** Of document, question and answer together; absent: the profile's reference. */
     contextTokens: z.int().min(1024).max(16_777_216).optional(),
-    budgetTokens: answerShape.budgetTokens,
+    budgetTokens: budgetTokens.default(1024),
     /** Positions at the end of each text that are read one by one. */
     tailTokens: z.int().min(16).max(65_536).default(256),
     /** Empty: all. */
@@ -271,6 +269,9 @@ export const runInputs = {
     profiles: z.array(z.string().min(1)).max(16).default([]),
     /** Compare the profile at these budgets. */
     budgets: z.array(budgetSchema).max(16).default([]),
+    /** Where the profile goes with the cheapest of the budgets that stays below the bar for its default;
+     * absent: nowhere. */
+    output: z.string().min(1).optional(),
     /** Compare the profile, and so many maps with shuffled heads; absent: one, and none beside digests,
      * profiles or budgets. */
     shuffles: z.int().min(0).max(16).optional(),

@@ -28,7 +28,8 @@ export const settingsSchema = z.strictObject({
   /** 0: the machine's cores. */
   threads: z.int().min(0).max(1024),
   mode: z.enum(modes),
-  budgetTokens: z.int().min(1).max(16_777_216),
+  /** Null: the model's own, which its head profile holds. */
+  budgetTokens: z.int().min(1).max(16_777_216).nullable(),
   temperature: z.number().min(0).max(10),
   maxTokens: z.int().min(1).max(1_048_576),
   /** What KV on disk may take; null: no limit. */
@@ -48,7 +49,7 @@ export const defaultSettings: Settings = {
   device: "auto",
   threads: 0,
   mode: "ab-sparse",
-  budgetTokens: 2048,
+  budgetTokens: null,
   temperature: 0,
   maxTokens: 512,
   diskLimitBytes: 50e9,

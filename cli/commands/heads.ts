@@ -1,5 +1,5 @@
 import { resolve } from "node:path";
-import type { HeadTable } from "../../contract/heads.ts";
+import type { DefaultBudget, HeadTable } from "../../contract/heads.ts";
 import { count, table } from "../format.ts";
 import { writeHeadReport } from "../headReport/headReport.ts";
 import { type EngineOptions, engineSettings } from "../options.ts";
@@ -52,7 +52,27 @@ function headsText(found: HeadTable): string {
   return (
     `${table(rows, header)}\n` +
     `${found.model}, profile ${found.profile}: ${found.layers} layers × ${found.kvHeads} KV heads. Blocks: ${histogram}.\n` +
-    `${reference}\n`
+    `${reference}\n` +
+    `${defaultBudgetText(found.defaultBudget)}\n`
+  );
+}
+
+/** The budget of answers for which nobody chose one, and what it costs. */
+export function defaultBudgetText({ budget, measured }: DefaultBudget): string {
+  const { tokens, percent } = budget;
+  const read =
+    percent > 0
+      ? `${percent} % of the context, at least ${count(tokens)} tokens`
+      : `${count(tokens)} tokens`;
+  if (measured === null)
+    return `Answers read ${read} unless a budget is given; what that costs was not measured (scholia quality --budgets … --store).`;
+  const { kl, positions, contextTokens, bytesPerToken, denseBytesPerToken } = measured;
+  const nats = ({ value, low, high }: { value: number; low: number; high: number }) =>
+    `${value.toFixed(4)} (${low.toFixed(4)} to ${high.toFixed(4)})`;
+  const share = ((100 * bytesPerToken) / denseBytesPerToken).toFixed(1);
+  return (
+    `Answers read ${read} unless a budget is given: ${share} % of dense reading's bytes at ${count(contextTokens)} tokens of context. ` +
+    `KL against dense reading, nats per token: ${nats(kl.given)}, where facts are asked ${nats(kl.retrieval)}, over ${count(positions)} positions.`
   );
 }
 

@@ -1,7 +1,7 @@
 import { resolve } from "node:path";
+import type { Budget } from "../../contract/budget.ts";
 import type { DigestBits, DigestKind } from "../../contract/heads.ts";
 import {
-  type Budget,
   type DivergenceRow,
   type Equality,
   type Estimate,
@@ -13,6 +13,7 @@ import {
 import { bytes, count } from "../format.ts";
 import { type EngineOptions, engineSettings } from "../options.ts";
 import { exitCodes, type Shell } from "../shell.ts";
+import { defaultBudgetText } from "./heads.ts";
 
 export interface QualityOptions extends EngineOptions {
   texts: string[];
@@ -28,6 +29,7 @@ export interface QualityOptions extends EngineOptions {
   same: Equality;
   profiles: string[];
   budgets: Budget[];
+  store?: string;
   shuffles?: number;
   seed: number;
 }
@@ -49,6 +51,7 @@ export async function quality(shell: Shell, options: QualityOptions): Promise<nu
     same: options.same,
     profiles: options.profiles.map((profile) => resolve(profile)),
     budgets: options.budgets,
+    ...(options.store === undefined ? {} : { output: resolve(options.store) }),
     ...(options.shuffles === undefined ? {} : { shuffles: options.shuffles }),
     seed: options.seed,
   });
@@ -63,6 +66,7 @@ export function qualityText(report: QualityReport): string {
   return [
     `${model} on ${device}; ${count(contextTokens)} tokens of context, budget ${count(budgetTokens)}, seed ${seed}.`,
     ...divergenceLines(report),
+    ...storedLines(report),
     ...taskLines(report),
     ...citationLines(report),
     "",
@@ -124,6 +128,11 @@ function divergenceLines({ divergence, modes, klOfUniform32, bar }: QualityRepor
     "",
     cheapestLine(modes.map((mode) => ({ ...barOf(mode), bytes: readBy(mode) }))),
   ];
+}
+
+function storedLines({ stored }: QualityReport): string[] {
+  if (stored === null) return [];
+  return [`Wrote ${stored.path}: ${defaultBudgetText(stored.defaultBudget)}`];
 }
 
 function cheapestLine(modes: { mode: string; holds: boolean; bytes: number }[]): string {

@@ -4,6 +4,7 @@ import type { ChatTurn } from "../../contract/routes.ts";
 import type { RunSink } from "../channel.ts";
 import type { Document } from "../document/document.ts";
 import type { Engine, GenerateReport, PrefillProgress } from "../engine/engine.ts";
+import { budgetTokensOf } from "../models/headProfile.ts";
 import {
   checkContext,
   computedTokens,
@@ -33,12 +34,16 @@ export interface Question {
   pages?: string | undefined;
   question: string;
   mode: Mode;
-  budgetTokens: number;
+  /** Null: the default of the model's profile. */
+  budgetTokens: number | null;
   temperature: number;
   seed: number;
   maxTokens: number;
   trace: boolean;
 }
+
+/** With its budget. */
+type DecidedQuestion = Question & { budgetTokens: number };
 
 /** A document, and what it took to open it. */
 export interface OpenedDocument {
@@ -104,7 +109,13 @@ export async function ask(
   const { sequence } = prefilled;
   try {
     const inContext = await tokensInContext(engine, sequence, segment);
-    const written = await write(resident, sequence, segment, question, sink, started);
+    const budgetTokens = budgetTokensOf(
+      question.budgetTokens,
+      resident.profile.file,
+      segment.tokens.length + conversation.tokens.length,
+    );
+    const decided = { ...question, budgetTokens };
+    const written = await write(resident, sequence, segment, decided, sink, started);
     const [attention] = written.attention;
     const citations = citationsOf(
       written.text,
@@ -118,14 +129,7 @@ export async function ask(
       answer: written.text,
       stop: written.report.stop,
       citations,
-      coverage: coverageOf(
-        document,
-        segment,
-        inContext,
-        question,
-        resident.profile,
-        written.report,
-      ),
+      coverage: coverageOf(document, segment, inContext, decided, resident.profile, written.report),
       timing: timingOf(prefilled, written, {
         modelLoadSeconds: resident.loadSeconds,
         documentSeconds,
@@ -260,7 +264,7 @@ async function write(
   { engine, profile }: ResidentEngine,
   sequence: number,
   segment: TokenizedSegment,
-  question: Question,
+  question: DecidedQuestion,
   sink: RunSink,
   started: number,
 ): Promise<TimedAnswer> {
@@ -296,7 +300,7 @@ function coverageOf(
   document: Document,
   segment: TokenizedSegment,
   inContext: number,
-  question: Question,
+  question: DecidedQuestion,
   profile: ActiveProfile,
   report: GenerateReport,
 ): Coverage {

@@ -6,6 +6,7 @@ import type { RunParsed } from "../../contract/routes.ts";
 import type { StepTimings } from "../../contract/timing.ts";
 import { listening, type RunSink } from "../channel.ts";
 import type { Document } from "../document/document.ts";
+import { budgetTokensOf } from "../models/headProfile.ts";
 import { PrefillRates, recordDecode } from "../prefill/rateRecorder.ts";
 import type { OpenDocuments } from "../prefill/readDocument.ts";
 import type { EngineRoom, ResidentEngine } from "../residentEngine.ts";
@@ -77,7 +78,7 @@ export class Asker {
   /** Where the time of a step goes, in the context of the last answer.
    * @throws ScholiaError `not_found` before the first one */
   timeSteps(input: RunParsed<"timing.steps">, sink: RunSink): Promise<StepTimings> {
-    return this.given.room.use(input, sink, async ({ engine }) => {
+    return this.given.room.use(input, sink, async ({ engine, profile }) => {
       const { live } = this;
       if (live === null || live.engine !== engine) {
         throw new ScholiaError(
@@ -85,7 +86,10 @@ export class Asker {
           "Ask something in a chat first: steps are timed in the context of its answer.",
         );
       }
-      return timeSteps(engine, live.sequence, input, sink.signal);
+      const depth = (await engine.sequenceTokens(live.sequence)).length;
+      const budgetTokens = budgetTokensOf(input.budgetTokens, profile.file, depth);
+      const steps = { budgetTokens, steps: input.steps };
+      return timeSteps(engine, live.sequence, steps, sink.signal);
     });
   }
 

@@ -448,6 +448,7 @@ function makeProfile(
     seed: input.seed,
     blockTokens: byLayer(chosen.map(({ blockTokens }) => blockTokens as 16 | 32 | 64 | 128)),
     budgetTokens: byLayer(chosen.map(({ budgetTokens }) => budgetTokens)),
+    defaultBudget: null,
     measured: {
       outputError: byLayer(chosen.map(({ error }) => rounded(error))),
       recall: byLayer(chosen.map(({ recall }) => rounded(recall))),

@@ -4,15 +4,16 @@
 import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
+import { budgetSchema, budgetTokensAt, usualBudget } from "../../contract/budget.ts";
 import { ScholiaError } from "../../contract/errors.ts";
-import { type DigestKind, digestKinds } from "../../contract/heads.ts";
+import { type DefaultBudget, type DigestKind, digestKinds } from "../../contract/heads.ts";
 import { ownFile } from "../places.ts";
 
 export const blockSizes = [16, 32, 64, 128] as const;
 export const uniformBlockTokens = 32;
 
 export const profileFormat = "scholia head profile";
-export const profileVersion = 2;
+export const profileVersion = 3;
 /** A profile of 128 layers × 128 KV heads is about 2 MB. */
 const maxFileBytes = 8 * 1024 * 1024;
 const maxDimension = 1024;
@@ -23,6 +24,7 @@ const perHead = <T extends z.ZodType>(value: T) =>
   z.array(z.array(value).min(1).max(maxDimension)).min(1).max(maxDimension);
 const blockSize = z.union(blockSizes.map((size) => z.literal(size)));
 const measure = z.number().min(0).max(1e6);
+const estimate = z.strictObject({ value: measure, low: measure, high: measure });
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/, "64 hexadecimal digits are expected");
 
 export const headProfileSchema = z.strictObject({
@@ -48,6 +50,19 @@ export const headProfileSchema = z.strictObject({
   blockTokens: perHead(blockSize),
   /** Tokens read at the reference, forced ones included. Shares of another budget follow from it. */
   budgetTokens: perHead(z.int().min(1).max(16_777_216)),
+  /** The cheapest budget that stayed below the bar of `contract/quality.ts`; null: none was looked for. */
+  defaultBudget: z
+    .strictObject({
+      budget: budgetSchema,
+      measured: z.strictObject({
+        contextTokens: z.int().positive(),
+        positions: z.int().positive(),
+        kl: z.strictObject({ given: estimate, retrieval: estimate }),
+        bytesPerToken: z.int().positive(),
+        denseBytesPerToken: z.int().positive(),
+      }),
+    })
+    .nullable(),
   measured: z.strictObject({
     /** Output error and recall of each head's choice. */
     outputError: perHead(measure),
@@ -123,7 +138,7 @@ export function parseHeadProfile(text: string, source: string): HeadProfile {
   if (typeof version === "number" && version > profileVersion) {
     throw broken(source, `it is of version ${version}; this Scholia reads ${profileVersion}`);
   }
-  const parsed = headProfileSchema.safeParse(version === 1 ? fromVersion1(value) : value);
+  const parsed = headProfileSchema.safeParse(fromOlder(value, version));
   if (!parsed.success) {
     const [issue] = parsed.error.issues;
     const path = issue?.path.join(".") ?? "";
@@ -133,13 +148,15 @@ export function parseHeadProfile(text: string, source: string): HeadProfile {
   return parsed.data;
 }
 
-/** Version 1 kept neither all errors nor retrieval scores. */
-function fromVersion1(value: unknown): unknown {
+/** Version 1 kept neither all errors nor retrieval scores, version 2 no default budget. */
+function fromOlder(value: unknown, version: unknown): unknown {
+  if (version !== 1 && version !== 2) return value;
   const profile = value as { measured?: object };
   return {
+    defaultBudget: null,
     ...profile,
     version: profileVersion,
-    measured: { errors: null, retrieval: null, ...profile.measured },
+    measured: { ...(version === 1 ? { errors: null, retrieval: null } : {}), ...profile.measured },
   };
 }
 
@@ -213,6 +230,17 @@ export function engineProfile(profile: HeadProfile): EngineHeadProfile {
     budgetShare: budgets.map((tokens) => tokens / mean),
   };
 }
+
+/** What answers read where nobody chose. */
+export const defaultBudgetOf = (profile: HeadProfile | null): DefaultBudget =>
+  profile?.defaultBudget ?? { budget: usualBudget, measured: null };
+
+/** The tokens of a chosen budget, or of the profile's default in a context of so many. */
+export const budgetTokensOf = (
+  chosen: number | null,
+  profile: HeadProfile | null,
+  contextTokens: number,
+): number => chosen ?? budgetTokensAt(defaultBudgetOf(profile).budget, contextTokens);
 
 /** Blocks of 32 tokens and the same budget for every head: what a model without a profile gets. */
 export function uniformProfile(model: ModelShape): EngineHeadProfile {

@@ -1,7 +1,13 @@
 /** The table that `scholia heads` shows. */
 import type { HeadRow, HeadTable } from "../../contract/heads.ts";
 import type { ActiveProfile } from "../residentEngine.ts";
-import { blockSizes, engineProfile, type ModelShape, uniformProfile } from "./headProfile.ts";
+import {
+  blockSizes,
+  defaultBudgetOf,
+  engineProfile,
+  type ModelShape,
+  uniformProfile,
+} from "./headProfile.ts";
 
 export function headTable(model: ModelShape & { name: string }, active: ActiveProfile): HeadTable {
   const { file } = active;
@@ -33,6 +39,7 @@ export function headTable(model: ModelShape & { name: string }, active: ActivePr
       heads: blockTokens.filter((block) => block === size).length,
     })),
     reference: file?.reference ?? null,
+    defaultBudget: defaultBudgetOf(file),
     heads,
   };
 }

@@ -6,6 +6,7 @@ import { type ErrorValue, ScholiaError } from "../../contract/errors.ts";
 import { type DepthRate, secondsOverDepth } from "../../contract/timing.ts";
 import type { Document } from "../document/document.ts";
 import { kvBytesPerToken } from "../kv/readCost.ts";
+import { budgetTokensOf } from "../models/headProfile.ts";
 import type { ResidentEngine } from "../residentEngine.ts";
 import type { Rates } from "../store/rates.ts";
 import { layOutPrompt } from "../tokens/prompt.ts";
@@ -20,10 +21,14 @@ import {
   tokensOfPages,
 } from "./readDocument.ts";
 
+/** Whether a rate measured at one budget says something of another: a share of the context makes budgets
+ * that are never quite the same. */
+const isNear = (one: number, other: number): boolean => Math.abs(one - other) <= other / 8;
+
 export async function preflight(
-  input: { maxTokens: number; budgetTokens: number },
+  input: { maxTokens: number; budgetTokens: number | null },
   document: Document,
-  { engine }: ResidentEngine,
+  { engine, profile }: ResidentEngine,
   documents: OpenDocuments,
   { rates, dataDir }: { rates: Rates; dataDir: string },
 ): Promise<Preflight> {
@@ -41,10 +46,15 @@ export async function preflight(
     checkContext(engine, document, segment, questionTokens, input.maxTokens),
   );
   const measured = rates.of(fingerprint, engine.device, "prefill");
+  const budget = budgetTokensOf(
+    input.budgetTokens,
+    profile.file,
+    segment.tokens.length + questionTokens,
+  );
   const rateOf = (mode: "ab-sparse" | "dense") => {
     const at = rates
       .of(fingerprint, engine.device, mode)
-      .filter(({ budgetTokens }) => budgetTokens === null || budgetTokens === input.budgetTokens);
+      .filter(({ budgetTokens }) => budgetTokens === null || isNear(budgetTokens, budget));
     return { mode, tokensPerSecond: rateAtDepth(at, segment.tokens.length), count: at.length };
   };
   const answers = [rateOf("ab-sparse"), rateOf("dense")];

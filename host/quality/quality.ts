@@ -1,4 +1,5 @@
 /** `scholia quality`: what reading a part of the context costs, on texts that the person gives. */
+import { resolve } from "node:path";
 import { ScholiaError } from "../../contract/errors.ts";
 import {
   type CitationShare,
@@ -24,6 +25,7 @@ import {
 } from "../models/headProfile.ts";
 import type { OpenDocuments } from "../prefill/readDocument.ts";
 import { measureCitations } from "./citations.ts";
+import { cheapestBudget, writeDefaultBudget } from "./defaultBudget.ts";
 import {
   type Divergence,
   type HeldOutText,
@@ -62,9 +64,15 @@ export async function measureQuality(
   documents: OpenDocuments,
   sink: RunSink,
 ): Promise<QualityReport> {
+  if (input.output !== undefined && (profile === null || input.budgets.length === 0))
+    throw new ScholiaError(
+      "invalid_argument",
+      "A default budget is chosen from budgets, and kept in the model's profile: give --budgets, and calibrate the model first.",
+    );
   try {
     const compared = await Promise.all(input.profiles.map(loadHeadProfile));
-    return await measure({ ...input, compared }, engine, profile, documents, sink);
+    const report = await measure({ ...input, compared }, engine, profile, documents, sink);
+    return { ...report, stored: await store(input, profile, report) };
   } finally {
     await engine.setProfile(
       profile === null ? uniformProfile(engine.model) : engineProfile(profile),
@@ -72,13 +80,28 @@ export async function measureQuality(
   }
 }
 
+async function store(
+  { output, budgets }: Pick<QualityInput, "output" | "budgets">,
+  profile: HeadProfile | null,
+  report: MeasuredReport,
+): Promise<QualityReport["stored"]> {
+  if (output === undefined || profile === null) return null;
+  const cheapest = cheapestBudget(report, budgets);
+  if (cheapest === null) return null;
+  const path = resolve(output);
+  await writeDefaultBudget(path, profile, cheapest);
+  return { path, defaultBudget: cheapest };
+}
+
+type MeasuredReport = Omit<QualityReport, "stored">;
+
 async function measure(
   input: QualityInput,
   engine: Engine,
   profile: HeadProfile | null,
   documents: OpenDocuments,
   sink: RunSink,
-): Promise<QualityReport> {
+): Promise<MeasuredReport> {
   const contextTokens =
     input.contextTokens ??
     profile?.reference.contextTokens ??
@@ -268,7 +291,7 @@ function ratiosOf(rows: Divergence[], modes: string[], seed: number) {
   }));
 }
 
-function barOf(rows: Divergence[], modes: string[], seed: number): QualityReport["bar"] {
+function barOf(rows: Divergence[], modes: string[], seed: number): MeasuredReport["bar"] {
   return modes.map((mode) => {
     const klOn = (kind: TextKind) =>
       meanInterval(

@@ -1,7 +1,7 @@
 /** The ways of reading that are compared. */
 import type { Mode } from "../../contract/answer.ts";
+import { type Budget, budgetTokensAt } from "../../contract/budget.ts";
 import type { DigestBits, DigestKind } from "../../contract/heads.ts";
-import type { Budget } from "../../contract/quality.ts";
 import type { Engine, HeadProfileInput } from "../engine/engine.ts";
 import { headReading } from "../kv/readCost.ts";
 import {
@@ -52,16 +52,16 @@ export function profiled(
   return { name: "profile", mode: "ab-sparse", budgetTokens, profile: engineProfile(profile) };
 }
 
+/** What {@link budgeted} calls a mode. */
+export const budgetedName = (mode: string, { tokens, percent }: Budget): string =>
+  `${mode}, ${percent > 0 ? `${percent} %` : tokens.toLocaleString("en")}`;
+
 /** The mode with another budget at a depth; named after it. */
-export function budgeted(
-  mode: ReadingMode,
-  { tokens, percent }: Budget,
-  depthTokens: number,
-): ReadingMode {
+export function budgeted(mode: ReadingMode, budget: Budget, depthTokens: number): ReadingMode {
   return {
     ...mode,
-    name: `${mode.name}, ${percent > 0 ? `${percent} %` : tokens.toLocaleString("en")}`,
-    budgetTokens: Math.max(tokens, Math.ceil((percent / 100) * depthTokens)),
+    name: budgetedName(mode.name, budget),
+    budgetTokens: budgetTokensAt(budget, depthTokens),
   };
 }
 

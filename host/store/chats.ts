@@ -44,9 +44,12 @@ export interface NewTurn {
   parentId?: string | null | undefined;
   runId: string;
   mode: Mode;
-  budgetTokens: number;
+  budgetTokens: number | null;
   pages: string | null;
 }
+
+/** What the column holds where no budget was chosen: it takes no null. */
+export const noBudget = 0;
 
 /** Where a chat's document is. */
 export interface ChatDocument {
@@ -197,7 +200,7 @@ export class Chats {
         question.runId,
         thisHost(),
         question.mode,
-        question.budgetTokens,
+        question.budgetTokens ?? noBudget,
         question.pages,
         now,
       );
@@ -334,7 +337,7 @@ function turn(row: TurnRow): Turn {
     error: row.error_json === null ? null : (JSON.parse(row.error_json) as ErrorValue),
     runId: row.run_id,
     mode: row.mode as Mode,
-    budgetTokens: row.budget_tokens,
+    budgetTokens: row.budget_tokens === noBudget ? null : row.budget_tokens,
     pages: row.pages,
     askedAt: row.asked_at,
   };

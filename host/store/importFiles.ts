@@ -7,6 +7,7 @@ import { basename, join } from "node:path";
 import { z } from "zod";
 import { modes } from "../../contract/answer.ts";
 import { defaultSettings } from "../../contract/settings.ts";
+import { noBudget } from "./chats.ts";
 import type { Database } from "./database.ts";
 import { runTokens, storeDir } from "./reads.ts";
 
@@ -204,7 +205,7 @@ function enterChat(database: Database, text: string): boolean {
         // Without a certificate it is only a text.
         turn.coverage === undefined ? null : JSON.stringify(answer),
         turn.coverage?.mode ?? defaultSettings.mode,
-        turn.coverage?.budgetTokens ?? defaultSettings.budgetTokens,
+        turn.coverage?.budgetTokens ?? noBudget,
         pages,
         started,
       );

@@ -261,7 +261,8 @@ export const en = {
     dense: "Dense",
     denseDetail: "Every head reads everything. Slower the longer the document",
     sparse: "AB-Sparse {{budget}}",
-    defaultDetail: "The usual budget",
+    sparseOwn: "AB-Sparse",
+    ownDetail: "As much as was measured to be enough for this model",
   },
 
   context: {
@@ -502,7 +503,7 @@ export const en = {
     modes: { "ab-sparse": "AB-Sparse", dense: "Dense" },
     budget: "Budget",
     budgetHint:
-      "Tokens that a head reads for a word, on average. More is slower and closer to dense.",
+      "Tokens that a head reads for a word, on average. More is slower and closer to dense. Empty: as much as was measured to be enough for the model.",
     maxTokens: "Longest answer",
     maxTokensHint: "In tokens. This room is kept free in the context.",
     temperature: "Temperature",

@@ -1,6 +1,7 @@
 import { Check, ChevronLeft, ChevronRight, Copy, Pencil, RefreshCw, Scale } from "lucide-react";
 import { memo, useMemo, useState } from "react";
 import type { Mode } from "../../../contract/answer.ts";
+import { usualBudget } from "../../../contract/budget.ts";
 import type { Turn } from "../../../contract/chats.ts";
 import { formatCount } from "../../format.ts";
 import { useApp, useAppStore } from "../../store/app.ts";
@@ -195,7 +196,8 @@ function TurnActions({ turn }: { turn: Turn }) {
   const store = useAppStore();
   const isWriting = useApp((app) => app.writing !== null);
   const other = useApp((app) => counterpartOf(app.chat?.tree ?? [], turn));
-  const budget = useApp((app) => app.settings.budgetTokens);
+  const chosen = useApp((app) => app.settings.budgetTokens);
+  const budget = chosen ?? turn.answer?.coverage.budgetTokens ?? usualBudget.tokens;
   const { ask, compare } = store.getState();
   const again = (options: {
     mode?: Mode;

@@ -6,6 +6,7 @@ import { t } from "../../strings/index.ts";
 import { Button } from "../../ui/Button.tsx";
 import { ScrollRegion } from "../../ui/ScrollRegion.tsx";
 import { AnswerNumbers } from "../chat/Certificate.tsx";
+import { modeName } from "../chat/modeName.ts";
 import lens from "../lens/lens.module.css";
 import styles from "./compare.module.css";
 import { firstDifference } from "./divergence.ts";
@@ -35,9 +36,8 @@ const turnOf = (tree: readonly Turn[] | undefined, id: string | undefined): Turn
   tree?.find((turn) => turn.id === id) ?? null;
 
 function Column({ turn, at }: { turn: Turn; at: number }) {
-  const { text, answer, mode, budgetTokens } = turn;
-  const title =
-    mode === "dense" ? t("mode.dense") : t("mode.sparse", { budget: formatCount(budgetTokens) });
+  const { text, answer, mode } = turn;
+  const title = modeName(mode, answer?.coverage.budgetTokens ?? turn.budgetTokens);
   return (
     <section className={styles.column} aria-label={title}>
       <h3>{title}</h3>

@@ -28,6 +28,7 @@ export function AnswerSettings() {
         least={1}
         most={16_777_216}
         onChange={(budgetTokens) => void change({ budgetTokens })}
+        onEmpty={() => void change({ budgetTokens: null })}
       />
       <NumberField
         label={t("settings.maxTokens")}

@@ -25,12 +25,15 @@ export function Field({
 interface NumberFieldProps {
   label: string;
   hint: string;
-  value: number;
+  /** Null: none was chosen. */
+  value: number | null;
   least: number;
   most: number;
   /** Whole numbers only, unless given. */
   step?: number;
   onChange(value: number): void;
+  /** The field was emptied; where it may be. */
+  onEmpty?(): void;
 }
 
 /** A number that is taken when the field is left, if it is one. */
@@ -42,10 +45,12 @@ export function NumberField({
   most,
   step = 1,
   onChange,
+  onEmpty,
 }: NumberFieldProps) {
   const [typed, setTyped] = useState<string | null>(null);
   const id = useId();
   const take = () => {
+    if (typed?.trim() === "") onEmpty?.();
     const number = Number(typed);
     const isTaken = typed !== null && typed.trim() !== "" && Number.isFinite(number);
     if (isTaken) {
@@ -70,7 +75,7 @@ export function NumberField({
           className={styles.number}
           inputMode="decimal"
           aria-describedby={`${id}-hint`}
-          value={typed ?? `${value}`}
+          value={typed ?? `${value ?? ""}`}
           onChange={(event) => setTyped(event.target.value)}
           onBlur={take}
           onKeyDown={(event) => {

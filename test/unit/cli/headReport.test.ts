@@ -34,6 +34,7 @@ const table: HeadTable = {
     heads: heads.filter((head) => head.blockTokens === blockTokens).length,
   })),
   reference: { contextTokens: 6144, budgetTokens: 1024 },
+  defaultBudget: { budget: { tokens: 2048, percent: 0 }, measured: null },
   heads,
 };
 const curves: HeadCurves = {

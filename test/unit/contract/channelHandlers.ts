@@ -32,6 +32,7 @@ export const requests: RequestHandlers = {
     kvHeads: 0,
     histogram: [],
     reference: null,
+    defaultBudget: { budget: { tokens: 2048, percent: 0 }, measured: null },
     heads: [],
   }),
   "chat.open": async () => ({ chatId: "c", turns: [] }),

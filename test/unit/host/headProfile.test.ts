@@ -5,6 +5,7 @@ import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { ScholiaError } from "../../../contract/errors.ts";
 import {
+  budgetTokensOf,
   checkProfileFits,
   engineProfile,
   findHeadProfile,
@@ -22,7 +23,7 @@ function sample(change: (profile: HeadProfile) => void = () => {}): HeadProfile 
     [0, 1].map((layer) => [0, 1, 2].map((head) => value(layer, head)));
   const profile: HeadProfile = {
     format: "scholia head profile",
-    version: 2,
+    version: 3,
     name: "sample",
     model: { name: "a model", fingerprint: shape.fingerprint, layers: 2, kvHeads: 3, headDim: 64 },
     digest: "mean_std",
@@ -30,6 +31,19 @@ function sample(change: (profile: HeadProfile) => void = () => {}): HeadProfile 
     seed: 0,
     blockTokens: table((_layer, head) => ([16, 32, 128][head] ?? 64) as 16 | 32 | 64 | 128),
     budgetTokens: table((layer) => (layer === 0 ? 512 : 1536)),
+    defaultBudget: {
+      budget: { tokens: 1024, percent: 12 },
+      measured: {
+        contextTokens: 6144,
+        positions: 9000,
+        kl: {
+          given: { value: 0.01, low: 0.008, high: 0.013 },
+          retrieval: { value: 0.02, low: 0.018, high: 0.023 },
+        },
+        bytesPerToken: 1500,
+        denseBytesPerToken: 9000,
+      },
+    },
     measured: {
       outputError: table(() => 0.1),
       recall: table(() => 0.9),
@@ -62,7 +76,34 @@ const codeOf = (run: () => unknown): string => {
   return "no error";
 };
 
+describe("the budget of answers", () => {
+  const profile = sample();
+  test("is the one that was chosen", () => {
+    expect(budgetTokensOf(700, profile, 6144)).toBe(700);
+    expect(budgetTokensOf(700, null, 6144)).toBe(700);
+  });
+
+  test("else the profile's share of the context, with a floor", () => {
+    expect(budgetTokensOf(null, profile, 24_576)).toBe(2950);
+    expect(budgetTokensOf(null, profile, 2000)).toBe(1024);
+  });
+
+  test("else the usual one", () => {
+    expect(budgetTokensOf(null, null, 24_576)).toBe(2048);
+    expect(budgetTokensOf(null, { ...profile, defaultBudget: null }, 24_576)).toBe(2048);
+  });
+});
+
 describe("the head profile's file", () => {
+  test("of version 2 is read, without a default budget", () => {
+    const { defaultBudget: _defaultBudget, ...rest } = sample();
+    const read = parseHeadProfile(JSON.stringify({ ...rest, version: 2 }), "p.json");
+    expect(read).toEqual({ ...sample(), defaultBudget: null });
+    expect(codeOf(() => parseHeadProfile(JSON.stringify({ ...rest, version: 3 }), "p"))).toMatch(
+      /^profile_broken.*defaultBudget/,
+    );
+  });
+
   test("is read as it was written", () => {
     const text = formatHeadProfile(sample());
     expect(parseHeadProfile(text, "p.json")).toEqual(sample());
@@ -72,9 +113,11 @@ describe("the head profile's file", () => {
 
   test("of version 1 is read, without what it did not keep", () => {
     const { errors: _errors, retrieval: _retrieval, ...measured } = sample().measured;
-    const old = { ...sample(), version: 1, measured };
+    const { defaultBudget: _defaultBudget, ...rest } = sample();
+    const old = { ...rest, version: 1, measured };
     const read = parseHeadProfile(JSON.stringify(old), "p.json");
-    expect(read).toEqual(sample(({ measured }) => Object.assign(measured, unmeasured)));
+    const expected = sample(({ measured }) => Object.assign(measured, unmeasured));
+    expect(read).toEqual({ ...expected, defaultBudget: null });
     expect(codeOf(() => parseHeadProfile(JSON.stringify({ ...old, version: 2 }), "p"))).toMatch(
       /^profile_broken.*measured\.errors/,
     );
@@ -90,7 +133,7 @@ describe("the head profile's file", () => {
 
   test.each<[string, (file: Record<string, unknown>) => void, RegExp]>([
     ["another format", (file) => (file.format = "something"), /format/],
-    ["a later version", (file) => (file.version = 3), /version 3/],
+    ["a later version", (file) => (file.version = 4), /version 4/],
     ["a score above 1", (file) => (measuredOf(file).retrieval!.score[0]![1] = 1.1), /score\.0\.1/],
     [
       "a row of scores too few",

@@ -55,6 +55,7 @@ const table: HeadTable = {
   kvHeads: 2,
   histogram: [],
   reference: null,
+  defaultBudget: { budget: { tokens: 2048, percent: 0 }, measured: null },
   heads: [
     {
       layer: 0,

@@ -150,7 +150,7 @@ describe("chats", () => {
 describe("settings", () => {
   test("have defaults, are kept, and survive a value that is not understood", async () => {
     const { settings, database } = await folder.open();
-    expect(settings.get()).toMatchObject({ mode: "ab-sparse", budgetTokens: 2048, model: null });
+    expect(settings.get()).toMatchObject({ mode: "ab-sparse", budgetTokens: null, model: null });
     settings.set({ budgetTokens: 512, window: { panes: [1, 2] } });
     database.run("INSERT INTO settings VALUES ('theme', '\"purple\"')");
     database.run("INSERT INTO settings VALUES ('threads', 'no JSON')");
