@@ -272,8 +272,8 @@ export const runInputs = {
     /** Where the profile goes with the cheapest of the budgets that stays below the bar for its default;
      * absent: nowhere. */
     output: z.string().min(1).optional(),
-    /** Compare the profile, and so many maps with shuffled heads; absent: one, and none beside digests,
-     * profiles or budgets. */
+    /** Compare the profile at the bytes of uniform 32, and so many maps with shuffled heads; absent: one,
+     * and none beside digests, profiles or budgets. */
     shuffles: z.int().min(0).max(16).optional(),
     seed: z.int().min(0).max(0xffff).default(1),
   }),

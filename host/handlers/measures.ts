@@ -74,7 +74,7 @@ export function measureRuns({ room, documents, queue, asker, dataDir }: Parts) {
     "timing.steps": (input, sink) => queue.whileYielding(() => asker.timeSteps(input, sink)),
     "quality.run": (input, sink) =>
       room.use(input, sink, ({ engine, profile }) =>
-        measureQuality(input, engine, profile.file, documents, sink),
+        measureQuality(input, engine, profile.file, documents, dataDir, sink),
       ),
   } satisfies Partial<RunHandlers>;
 }

@@ -1,7 +1,12 @@
 /** How far sparse reading is from dense reading of the same text: the Kullback-Leibler divergence
  * KL(dense || sparse) of the next-token distributions, token by token, teacher forced. */
+import { createHash } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { z } from "zod";
 import type { TextKind } from "../../contract/quality.ts";
 import type { Engine, Stoppable, TailComparison } from "../engine/engine.ts";
+import { writeWhole } from "../store/files.ts";
 import type { ReadingMode } from "./readingModes.ts";
 
 /** A text whose last tokens are read one by one. */
@@ -39,18 +44,80 @@ export interface Divergence {
 }
 
 export interface DivergenceCall extends Stoppable {
+  /** Folder for what was measured of each text and mode, so that a measurement that was stopped goes on
+   * from there. */
+  keepIn?: string;
   onProgress?: (done: string) => void;
 }
 
 /** Reads the text up to its tail once, densely; the engine then reads the tail token by token in each
- * mode and compares it with dense reading.
+ * mode and compares it with dense reading. What is kept from an earlier call is not measured again.
  * @throws ScholiaError `cancelled`, at the next token */
 export async function measureDivergence(
   engine: Engine,
   text: HeldOutText,
   modes: ReadingMode[],
-  { signal, onProgress = () => {} }: DivergenceCall = {},
+  { keepIn, ...call }: DivergenceCall = {},
 ): Promise<Divergence[]> {
+  const paths = modes.map((mode) =>
+    keepIn === undefined ? null : join(keepIn, `${keyOf(engine, text, mode)}.json`),
+  );
+  const kept = await Promise.all(paths.map(read));
+  const missing = modes.filter((_mode, index) => kept[index] === null);
+  const measured = missing.length === 0 ? [] : await measure(engine, text, missing, call);
+  for (const [index, path] of paths.entries()) {
+    if (kept[index] !== null) continue;
+    const comparison = measured.shift()!;
+    kept[index] = comparison;
+    if (path !== null) await writeWhole(path, JSON.stringify(comparison));
+  }
+  return modes.map((mode, index) => ({
+    text: text.name,
+    kind: text.kind,
+    mode: mode.name,
+    budgetTokens: mode.budgetTokens,
+    ...kept[index]!,
+  }));
+}
+
+/** What does not depend on what text and mode are called. */
+const comparisonSchema = z.strictObject({
+  kl: z.number(),
+  klByPosition: z.array(z.number()).min(1),
+  sameTopToken: z.number(),
+  lossIncrease: z.number(),
+  bytesPerToken: z.number(),
+  denseBytesPerToken: z.number(),
+  blocksPerToken: z.number(),
+});
+type Comparison = z.infer<typeof comparisonSchema>;
+
+async function read(path: string | null): Promise<Comparison | null> {
+  if (path === null) return null;
+  try {
+    return comparisonSchema.parse(JSON.parse(await readFile(path, "utf8")));
+  } catch {
+    return null;
+  }
+}
+
+/** Names a comparison by all that it depends on. */
+function keyOf({ model, device }: Engine, text: HeldOutText, mode: ReadingMode): string {
+  const { profile, budgetTokens } = mode;
+  const read = [mode.mode, budgetTokens, profile.digest, profile.digestBits ?? 4];
+  return createHash("sha256")
+    .update(JSON.stringify([1, model.fingerprint, device, text.tailTokens, ...read]))
+    .update(JSON.stringify([Array.from(profile.blockTokens), Array.from(profile.budgetShare)]))
+    .update(new Uint8Array(text.tokens.buffer, text.tokens.byteOffset, text.tokens.byteLength))
+    .digest("hex");
+}
+
+async function measure(
+  engine: Engine,
+  text: HeldOutText,
+  modes: ReadingMode[],
+  { signal, onProgress = () => {} }: Omit<DivergenceCall, "keepIn">,
+): Promise<Comparison[]> {
   const head = text.tokens.slice(0, text.tokens.length - text.tailTokens);
   const tail = text.tokens.slice(head.length);
   const sequence = await engine.createSequence();
@@ -61,23 +128,15 @@ export async function measureDivergence(
       signal,
       onProgress: ({ doneTokens }) => onProgress(`${doneTokens} of ${tail.length} positions`),
     });
-    return modes.map((mode, index) => divergenceOf(text, mode, compared[index]!));
+    return compared.map(comparisonOf);
   } finally {
     await engine.release(sequence);
   }
 }
 
-function divergenceOf(
-  { name, kind }: HeldOutText,
-  mode: ReadingMode,
-  compared: TailComparison,
-): Divergence {
+function comparisonOf(compared: TailComparison): Comparison {
   const positions = compared.kl.length;
   return {
-    text: name,
-    kind,
-    mode: mode.name,
-    budgetTokens: mode.budgetTokens,
     kl: mean(compared.kl),
     klByPosition: [...compared.kl],
     sameTopToken: mean(compared.sameTop),

@@ -1,5 +1,5 @@
 /** `scholia quality`: what reading a part of the context costs, on texts that the person gives. */
-import { resolve } from "node:path";
+import { join, resolve } from "node:path";
 import { ScholiaError } from "../../contract/errors.ts";
 import {
   type CitationShare,
@@ -52,8 +52,8 @@ import {
 } from "./readingModes.ts";
 import { runTasks } from "./runTasks.ts";
 
-/** With the profiles that are compared read. */
-type QualityInput = RunParsed<"quality.run"> & { compared: HeadProfile[] };
+/** With the profiles that are compared read, and the folder where measurements are kept. */
+type QualityInput = RunParsed<"quality.run"> & { compared: HeadProfile[]; keepIn: string };
 
 /** Leaves the engine with the profile that it had.
  * @param profile of the model; null: none, and only uniform reading is measured */
@@ -62,6 +62,7 @@ export async function measureQuality(
   engine: Engine,
   profile: HeadProfile | null,
   documents: OpenDocuments,
+  dataDir: string,
   sink: RunSink,
 ): Promise<QualityReport> {
   if (input.output !== undefined && (profile === null || input.budgets.length === 0))
@@ -71,7 +72,8 @@ export async function measureQuality(
     );
   try {
     const compared = await Promise.all(input.profiles.map(loadHeadProfile));
-    const report = await measure({ ...input, compared }, engine, profile, documents, sink);
+    const keepIn = join(dataDir, "quality");
+    const report = await measure({ ...input, compared, keepIn }, engine, profile, documents, sink);
     return { ...report, stored: await store(input, profile, report) };
   } finally {
     await engine.setProfile(
@@ -170,25 +172,28 @@ function modesAt(
     ),
     ...(input.budgets.length > 0 ? budgetModes(engine, profile, input, depthTokens) : []),
   ];
+  const isAlone = others.length === 0;
   const maps =
-    others.length === 0 || input.shuffles !== undefined
-      ? mapModes(engine, profile, input, depthTokens)
+    isAlone || input.shuffles !== undefined
+      ? mapModes(engine, profile, input, depthTokens, isAlone)
       : [];
   return [uniform(engine, 32, input.budgetTokens), ...maps, ...others];
 }
 
-/** Block sizes and budgets by head, beside the same for all. */
+/** Block sizes and budgets by head, at the bytes of uniform 32; with the profile as it is and uniform 16
+ * where nothing else is compared. */
 function mapModes(
   engine: Engine,
   profile: HeadProfile | null,
   { budgetTokens, shuffles = 1, seed }: QualityInput,
   depthTokens: number,
+  isAlone: boolean,
 ): ReadingMode[] {
-  const uniform16 = uniform(engine, 16, budgetTokens);
-  if (profile === null) return [uniform16];
+  const uniform16 = isAlone ? [uniform(engine, 16, budgetTokens)] : [];
+  if (profile === null) return uniform16;
   return [
-    uniform16,
-    profiled(engine, profile, budgetTokens),
+    ...uniform16,
+    ...(isAlone ? [profiled(engine, profile, budgetTokens)] : []),
     profiledAtEqualBytes(engine, profile, budgetTokens, depthTokens),
     ...Array.from({ length: shuffles }, (_, index) =>
       shuffled(engine, profile, budgetTokens, depthTokens, seed + index),
@@ -241,7 +246,7 @@ async function divergences(
     for (const text of await heldOutTexts(engine, document, contextTokens, input, index)) {
       const modes = modesAt(engine, profile, input, middleOfTail(text));
       const onProgress = (done: string) => sink.notice(`${text.name}: ${done}`);
-      const call = { signal: sink.signal, onProgress };
+      const call = { signal: sink.signal, onProgress, keepIn: input.keepIn };
       rows.push(...(await measureDivergence(engine, text, modes, call)));
     }
   return rows;

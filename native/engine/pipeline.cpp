@@ -27,11 +27,13 @@ using Clock = std::chrono::steady_clock;
 // How often a running call says what memory it holds, at most.
 constexpr auto kMemoryEvery = std::chrono::milliseconds(100);
 
-// A tail is compared in pieces of so many tokens: the logits of two readings of one are held, 78 MB for
-// a vocabulary of 152,000. They are f32: rounded to f16, logits of 16 to 32 move by up to 0.008, which
-// is a divergence of its own and makes ties of likeliest tokens. A change of mode builds its digests
-// anew, about what one dense step takes.
-constexpr size_t kTailPieceTokens = 64;
+// A tail is compared in pieces of so many tokens, whose dense logits are held: 156 MB for a vocabulary
+// of 152,000. They are f32: rounded to f16, logits of 16 to 32 move by up to 0.008, which is a
+// divergence of its own and makes ties of likeliest tokens. Shorter pieces would change the mode more
+// often, and a change builds its digests anew.
+constexpr size_t kTailPieceTokens = 256;
+// Of a mode's own logits so many rows, for as many threads, are held until they are compared.
+constexpr size_t kTailRowsAtOnce = 32;
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -173,6 +175,11 @@ class Pipeline final : public Engine {
   Status compare_forks(std::span<const SequenceId> forks, std::span<const Token> tail,
                        std::span<const TailMode> modes, const TailCallback& on_progress,
                        const CancelFlag* cancel, std::vector<TailComparison>& comparisons);
+  // truth: [piece][n_vocab], of dense reading. following: the tail's tokens after each of the piece's.
+  Status compare_piece(SequenceId sequence, std::span<const Token> piece,
+                       std::span<const Token> following, const DecodeOptions& options,
+                       std::span<const float> truth, const CancelFlag* cancel,
+                       TailComparison& comparison);
   // Decodes the tokens and keeps the logits of each, [tokens][n_vocab]; adds up what was read.
   Status read_rows(SequenceId sequence, std::span<const Token> tokens, const DecodeOptions& options,
                    const CancelFlag* cancel, std::vector<float>& rows, TailComparison& read);
@@ -726,7 +733,7 @@ Status Pipeline::compare_forks(std::span<const SequenceId> forks, std::span<cons
                                std::span<const TailMode> modes, const TailCallback& on_progress,
                                const CancelFlag* cancel,
                                std::vector<TailComparison>& comparisons) {
-  std::vector<float> truth, rows;
+  std::vector<float> truth;
   for (size_t at = 0; at < tail.size(); at += kTailPieceTokens) {
     const size_t end = std::min(tail.size(), at + kTailPieceTokens);
     const auto piece = tail.subspan(at, end - at);
@@ -738,18 +745,36 @@ Status Pipeline::compare_forks(std::span<const SequenceId> forks, std::span<cons
     }
     for (size_t i = 0; i < modes.size(); ++i) {
       if (Status status = set_profile(modes[i].profile); !status.ok()) return status;
-      if (Status status = read_rows(forks[i + 1], piece, modes[i].options, cancel, rows,
-                                    comparisons[i]);
-          !status.ok()) {
-        return status;
-      }
-      if (Status status = compare_rows(truth, rows, info_.n_vocab, following, config_.n_threads,
-                                       comparisons[i]);
+      if (Status status = compare_piece(forks[i + 1], piece, following, modes[i].options, truth,
+                                        cancel, comparisons[i]);
           !status.ok()) {
         return status;
       }
     }
     if (on_progress) on_progress(static_cast<int>(end));
+  }
+  return {};
+}
+
+Status Pipeline::compare_piece(SequenceId sequence, std::span<const Token> piece,
+                               std::span<const Token> following, const DecodeOptions& options,
+                               std::span<const float> truth, const CancelFlag* cancel,
+                               TailComparison& comparison) {
+  std::vector<float> rows;
+  for (size_t at = 0; at < piece.size(); at += kTailRowsAtOnce) {
+    const size_t n_rows = std::min(kTailRowsAtOnce, piece.size() - at);
+    if (Status status = read_rows(sequence, piece.subspan(at, n_rows), options, cancel, rows,
+                                  comparison);
+        !status.ok()) {
+      return status;
+    }
+    const auto next = following.subspan(std::min(at, following.size()));
+    if (Status status = compare_rows(truth.subspan(at * info_.n_vocab, rows.size()), rows,
+                                     info_.n_vocab, next.first(std::min(n_rows, next.size())),
+                                     config_.n_threads, comparison);
+        !status.ok()) {
+      return status;
+    }
   }
   return {};
 }

@@ -393,7 +393,7 @@ TEST_F(PipelineTest, ATailIsComparedAsDecodeReadsIt) {
   const SequenceId sequence = engine->create_sequence();
   read(*engine, sequence, document());
   const int n_vocab = engine->model().n_vocab;
-  const auto tail = std::span<const Token>(tokens_).subspan(1600, 64 + 3);
+  const auto tail = std::span<const Token>(tokens_).subspan(1600, 256 + 35);
   const HeadProfile own = engine->profile();
   const std::vector<TailMode> modes = {{random_profile(*engine, 8), kSparse}};
   std::vector<int> done;
@@ -401,7 +401,7 @@ TEST_F(PipelineTest, ATailIsComparedAsDecodeReadsIt) {
                                              [&](int n) { done.push_back(n); }, nullptr);
   ASSERT_TRUE(compared.ok()) << compared.error().message;
   ASSERT_EQ(compared.value().size(), modes.size());
-  EXPECT_EQ(done, (std::vector<int>{64, 67}));
+  EXPECT_EQ(done, (std::vector<int>{256, 291}));
   EXPECT_EQ(engine->profile().block_tokens, own.block_tokens) << "the profile is as it was";
 
   const SequenceId dense = engine->fork(sequence).value();
