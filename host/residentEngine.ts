@@ -20,7 +20,7 @@ import {
 import { modelFile } from "./models/modelFile.ts";
 import { storeDir } from "./store/reads.ts";
 
-/** Prompt tokens per prefill step; part of a read's identity. */
+/** What a read is named and found by, the same on every device (docs/kv_files.md). */
 export const chunkTokens = 512;
 
 /** Which blocks and budgets the heads have. */

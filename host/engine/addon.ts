@@ -33,9 +33,12 @@ export interface EngineConfig {
   device?: Device | undefined;
   /** Default 0: as many as the machine has cores. */
   threads?: number | undefined;
-  /** Prompt tokens per step of a prefill, a multiple of 16; part of a read's identity. Default
-   * 512. */
+  /** Prompts are named, cut, saved and found in chunks of so many tokens, a multiple of 16: part of a
+   * read's identity. Default 512. */
   chunkTokens?: number | undefined;
+  /** Prompt tokens that are computed at once, a multiple of `chunkTokens`. Default 0: what suits the
+   * device. Not part of a read's identity. */
+  prefillStepTokens?: number | undefined;
   /** What KV may take. Default 0: enough for the model's context, within half of the free memory. */
   kvPoolBytes?: number | undefined;
   /** Where reads are saved; without it they are not. */
@@ -133,7 +136,7 @@ export interface PrefillProgress {
   depthTokens: number;
   /** Spent computing; cached tokens are not counted. */
   seconds: number;
-  /** Of the last chunk; 0 before the first. */
+  /** Of the last step; 0 before the first. */
   tokensPerSecond: number;
   /** Why the read could not be saved, if so: the prefill goes on without. */
   storeError: ErrorValue | null;
@@ -372,7 +375,7 @@ export interface NativeEngine {
   /** How many of these tokens, as one prompt segment at the start of a sequence, need no prefill. */
   cachedTokens(tokens: Int32Array): NativeJob<number>;
 
-  /** Appends one prompt segment. Errors: `cancelled` (whole chunks stay findable: prefill the same
+  /** Appends one prompt segment. Errors: `cancelled` (whole steps stay findable: prefill the same
    * segments on a new sequence), `context_exceeded`, `out_of_memory`. */
   prefill(
     sequence: number,

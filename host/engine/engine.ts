@@ -215,7 +215,7 @@ export class Engine {
     return this.run((native) => native.cachedTokens(tokens));
   }
 
-  /** Appends one prompt segment. Stopped by its signal, whole chunks stay findable: prefill the same
+  /** Appends one prompt segment. Stopped by its signal, whole steps stay findable: prefill the same
    * segments on a new sequence to continue.
    * @throws ScholiaError `cancelled`, `context_exceeded`, `out_of_memory` */
   prefill(

@@ -178,7 +178,8 @@ Argument Options::get(std::string_view name) const {
 
 EngineConfig engine_config(const Argument& argument) {
   const Options from(argument,
-                     {"modelPath", "device", "threads", "chunkTokens", "kvPoolBytes", "storeDir"});
+                     {"modelPath", "device", "threads", "chunkTokens", "prefillStepTokens",
+                      "kvPoolBytes", "storeDir"});
   EngineConfig config;
   config.model_path = from.get("modelPath").path();
   config.device = from.get("device").choice(kDevices, config.device);
@@ -186,6 +187,7 @@ EngineConfig engine_config(const Argument& argument) {
   if (config.n_threads == 0)
     config.n_threads = int(std::max(1U, std::thread::hardware_concurrency()));
   config.chunk_tokens = int(from.get("chunkTokens").integer(1, kMaxInt, config.chunk_tokens));
+  config.prefill_step_tokens = int(from.get("prefillStepTokens").integer(0, kMaxInt, 0));
   config.kv_pool_bytes = size_t(from.get("kvPoolBytes").integer(0, kMaxSafeInteger, 0));
   if (from.get("storeDir").given()) config.store_dir = from.get("storeDir").path();
   return config;

@@ -16,14 +16,15 @@
 
 namespace scholia {
 
-// Which positions of a prefill chunk yield logits.
+// Which positions of a prefill step yield logits.
 enum class LogitRows : uint8_t { kNone, kLast, kAll };
 
-struct PrefillChunk {
+// What of a prompt is computed at once: one chunk of it or several, which follow each other.
+struct PrefillStep {
   std::span<const Token> tokens;   // at positions [view.n_tokens, view.n_tokens + tokens.size())
-  KvView view;                     // pages for the chunk's own positions are in the table
+  KvView view;                     // pages for the step's own positions are in the table
   LogitRows logits = LogitRows::kNone;
-  // Calibration: called after the chunk's K and V of a layer are stored, with the rotated queries
+  // Calibration: called after the step's K and V of a layer are stored, with the rotated queries
   // q [tokens][n_q_heads][head_dim] f32. Empty otherwise.
   std::function<void(int layer, const float* q)> on_queries;
 };
@@ -74,9 +75,11 @@ class Backend {
   virtual Status set_digest_layout(const DigestLayout&) { return {}; }
   virtual bool keeps_digests() const { return false; }
   virtual uint64_t digest_bytes() const { return 0; }  // of those it keeps
-  // Computes the chunk, writing K and V into the pages. kCancelled when the flag was seen: then
-  // nothing of the chunk counts. Logits: [rows][n_vocab], valid until the next call.
-  virtual Result<std::span<const float>> prefill(const PrefillChunk& chunk, KvPages& pages,
+  // How much of a prompt suits it at once, and has room reserved; 0: no more than a chunk.
+  virtual int prefill_step_tokens() const { return 0; }
+  // Computes the step, writing K and V into the pages. kCancelled when the flag was seen: then
+  // nothing of the step counts. Logits: [rows][n_vocab], valid until the next call.
+  virtual Result<std::span<const float>> prefill(const PrefillStep& step, KvPages& pages,
                                                  const CancelFlag* cancel) = 0;
   // One token: appends its K and V, attends by the plan.
   virtual Result<Decoded> decode(const DecodeStep& step, KvPages& pages) = 0;

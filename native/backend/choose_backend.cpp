@@ -12,7 +12,7 @@ namespace {
 
 #ifdef SCHOLIA_CUDA
 Result<std::unique_ptr<Backend>> open_cuda(const GgufModel& model, const BackendOptions& options) {
-  auto cuda = open_cuda_backend(model, options.max_context, options.chunk_tokens);
+  auto cuda = open_cuda_backend(model, options.max_context, options.prefill_step_tokens);
   if (!cuda.ok()) return cuda.error();
   return std::unique_ptr<Backend>(std::move(cuda.value()));
 }

@@ -17,8 +17,8 @@ struct ChosenBackend {
 
 struct BackendOptions {
   int n_threads = 1;
-  int max_context = 0;   // tokens of a sequence
-  int chunk_tokens = 0;  // of a prefill chunk
+  int max_context = 0;          // tokens of a sequence
+  int prefill_step_tokens = 0;  // room is made for; 0: what suits the device
 };
 
 // kAuto takes the GPU where it works, else the processor; an explicit device that cannot be used is

@@ -82,6 +82,13 @@ std::vector<StageTime> median_times(const std::vector<std::vector<StageTime>>& s
   return medians;
 }
 
+void add_step(PrefillProgress& progress, int n_tokens, double seconds) {
+  progress.done_tokens += n_tokens;
+  progress.depth_tokens += n_tokens;
+  progress.seconds += seconds;
+  progress.tokens_per_second = n_tokens / seconds;
+}
+
 Error no_sequence(SequenceId sequence) {
   return {ErrorCode::kInvalidArgument, "There is no sequence " + std::to_string(sequence) + "."};
 }
@@ -153,9 +160,15 @@ class Pipeline final : public Engine {
   using HostMeasurement = std::function<void(KvPages& pages, const KvView& view)>;
 
   Status check_prompt(SequenceId sequence, std::span<const Token> tokens) const;
-  // Computes the next chunk of `rest` (the open segment's tokens not yet there) and appends it.
-  Result<int> prefill_chunk(SequenceId sequence, std::span<const Token> rest, LogitRows rows,
-                            const QueryCallback& on_queries, const CancelFlag* cancel);
+  // Where the step ends that computes a prompt's tokens from this position on. Steps end at absolute
+  // multiples, so that a read that was stopped takes the same steps as one that was not.
+  int step_end(int position, int segment_end) const {
+    return next_chunk_end(position, segment_end, config_.prefill_step_tokens);
+  }
+  // Computes the first n tokens of `rest` (the open segment's that are not yet there) and appends
+  // them: they end with a chunk or with the segment.
+  Status prefill_step(SequenceId sequence, std::span<const Token> rest, int n, LogitRows rows,
+                      const QueryCallback& on_queries, const CancelFlag* cancel);
   void describe_step(const DecodePlan& plan, StepTrace& trace) const;
   uint64_t digest_bytes(const HeadPlan& head, int n_tokens) const;
   // draw: see DecodeStep.
@@ -213,6 +226,12 @@ Result<std::unique_ptr<Engine>> Pipeline::open(const EngineConfig& config,
                  "chunk_tokens must be a positive multiple of " + std::to_string(kKvPageTokens) +
                      ", not " + std::to_string(config.chunk_tokens) + "."};
   }
+  if (config.prefill_step_tokens < 0 || config.prefill_step_tokens % config.chunk_tokens != 0) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "prefill_step_tokens must be a multiple of chunk_tokens (" +
+                     std::to_string(config.chunk_tokens) + "), not " +
+                     std::to_string(config.prefill_step_tokens) + "."};
+  }
   auto model = GgufModel::open(config.model_path);
   if (!model.ok()) return model.error();
   engine->model_ = std::move(model.value());
@@ -229,11 +248,15 @@ Result<std::unique_ptr<Engine>> Pipeline::open(const EngineConfig& config,
                             : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   engine->config_.n_threads = n_threads;
   auto chosen = choose_backend(config.device, *engine->model_,
-                               {n_threads, hp.context_tokens, config.chunk_tokens});
+                               {n_threads, hp.context_tokens, config.prefill_step_tokens});
   if (!chosen.ok()) return chosen.error();
   engine->backend_ = std::move(chosen.value().backend);
   engine->device_reason_ = std::move(chosen.value().reason);
   const Backend& backend = *engine->backend_;
+  if (config.prefill_step_tokens == 0) {
+    const int n_chunks = std::max(1, backend.prefill_step_tokens() / config.chunk_tokens);
+    engine->config_.prefill_step_tokens = n_chunks * config.chunk_tokens;
+  }
   const size_t pool_bytes = config.kv_pool_bytes != 0
                                 ? config.kv_pool_bytes
                                 : default_pool_bytes(engine->shape_, hp.context_tokens, backend);
@@ -331,24 +354,20 @@ Status Pipeline::check_prompt(SequenceId sequence, std::span<const Token> tokens
   return {};
 }
 
-Result<int> Pipeline::prefill_chunk(SequenceId sequence, std::span<const Token> rest,
-                                    LogitRows rows, const QueryCallback& on_queries,
-                                    const CancelFlag* cancel) {
-  const int position = kv_->view(sequence).n_tokens;
-  const int segment_end = position + static_cast<int>(rest.size());
-  const int n = kv_->chunk_end(position, segment_end) - position;
-  // Only the segment's last chunk yields the last token's logits.
-  if (rows == LogitRows::kLast && position + n < segment_end) rows = LogitRows::kNone;
-  if (Status status = kv_->reserve(sequence, n); !status.ok()) return status.error();
-  const PrefillChunk chunk{rest.first(static_cast<size_t>(n)), kv_->view(sequence), rows,
-                           on_queries};
-  auto logits = backend_->prefill(chunk, kv_->pages(), cancel);
+Status Pipeline::prefill_step(SequenceId sequence, std::span<const Token> rest, int n,
+                              LogitRows rows, const QueryCallback& on_queries,
+                              const CancelFlag* cancel) {
+  // Only the segment's last step yields the last token's logits.
+  if (rows == LogitRows::kLast && static_cast<size_t>(n) < rest.size()) rows = LogitRows::kNone;
+  if (Status status = kv_->reserve(sequence, n); !status.ok()) return status;
+  const PrefillStep step{rest.first(static_cast<size_t>(n)), kv_->view(sequence), rows, on_queries};
+  auto logits = backend_->prefill(step, kv_->pages(), cancel);
   if (!logits.ok()) return logits.error();
   logits_.assign(logits.value().begin(), logits.value().end());
   next_.reset();
-  kv_->append(sequence, chunk.tokens);
+  kv_->append(sequence, step.tokens);
   tell_memory();
-  return n;
+  return {};
 }
 
 Result<PrefillProgress> Pipeline::prefill(SequenceId sequence, std::span<const Token> tokens,
@@ -376,14 +395,13 @@ Result<PrefillProgress> Pipeline::prefill(SequenceId sequence, std::span<const T
   const LogitRows rows = options.want_logits ? LogitRows::kLast : LogitRows::kNone;
   while (progress.done_tokens < n_tokens) {
     const auto start = Clock::now();
-    const auto n = prefill_chunk(sequence, tokens.subspan(static_cast<size_t>(progress.done_tokens)),
-                                 rows, {}, cancel);
-    if (!n.ok()) return n.error();
-    const double seconds = seconds_since(start);
-    progress.done_tokens += n.value();
-    progress.depth_tokens += n.value();
-    progress.seconds += seconds;
-    progress.tokens_per_second = n.value() / seconds;
+    const auto rest = tokens.subspan(static_cast<size_t>(progress.done_tokens));
+    const int position = progress.depth_tokens;
+    const int n = step_end(position, position + static_cast<int>(rest.size())) - position;
+    if (Status status = prefill_step(sequence, rest, n, rows, {}, cancel); !status.ok()) {
+      return status.error();
+    }
+    add_step(progress, n, seconds_since(start));
     if (options.persist && !progress.store_error) save(kv_->persist(sequence));
     if (on_progress) on_progress(progress);
   }
@@ -591,11 +609,17 @@ Result<std::vector<float>> Pipeline::prefill_logits(SequenceId sequence,
   if (Status status = check_prompt(sequence, tokens); !status.ok()) return status.error();
   if (Status status = kv_->begin_segment(sequence, {}); !status.ok()) return status.error();
   std::vector<float> all;
-  for (size_t done = 0; done < tokens.size();) {
-    const auto n = prefill_chunk(sequence, tokens.subspan(done), LogitRows::kAll, {}, nullptr);
-    if (!n.ok()) return n.error();
+  // Chunk by chunk: a longer step's rows of logits would take gigabytes.
+  const int first = kv_->view(sequence).n_tokens, end = first + static_cast<int>(tokens.size());
+  for (int position = first; position < end;) {
+    const int n = kv_->chunk_end(position, end) - position;
+    const auto rest = tokens.subspan(static_cast<size_t>(position - first));
+    if (Status status = prefill_step(sequence, rest, n, LogitRows::kAll, {}, nullptr);
+        !status.ok()) {
+      return status.error();
+    }
     all.insert(all.end(), logits_.begin(), logits_.end());
-    done += static_cast<size_t>(n.value());
+    position += n;
   }
   logits_.assign(all.end() - info_.n_vocab, all.end());
   if (Status status = kv_->end_segment(sequence, false); !status.ok()) return status.error();
@@ -672,7 +696,7 @@ Status Pipeline::measure_text(std::span<const Token> tokens, CapturedQueries& qu
   const size_t row = size_t(info_.n_q_heads) * info_.head_dim;
   queries.q.assign(info_.n_layers, std::vector<float>(row * queries.positions.size()));
 
-  // Only the chunks with queries have to be computed here.
+  // Only the steps with queries have to be computed here.
   const CachedPrefix cached = kv_->take_cached(sequence, tokens, queries.positions.front());
   PrefillProgress progress;
   progress.total_tokens = n_tokens;
@@ -682,7 +706,7 @@ Status Pipeline::measure_text(std::span<const Token> tokens, CapturedQueries& qu
   progress.done_tokens = progress.depth_tokens = cached.total();
   while (progress.done_tokens < n_tokens) {
     const int first = progress.done_tokens;
-    const int end = kv_->chunk_end(first, n_tokens);
+    const int end = step_end(first, n_tokens);
     const auto capture = [&](int layer, const float* q) {
       for (size_t i = 0; i < queries.positions.size(); ++i) {
         if (queries.positions[i] < first || queries.positions[i] >= end) continue;
@@ -691,14 +715,10 @@ Status Pipeline::measure_text(std::span<const Token> tokens, CapturedQueries& qu
       }
     };
     const auto start = Clock::now();
-    const auto n = prefill_chunk(sequence, tokens.subspan(static_cast<size_t>(first)),
-                                 LogitRows::kNone, capture, cancel);
-    if (!n.ok()) return release(n.error());
-    const double seconds = seconds_since(start);
-    progress.done_tokens += n.value();
-    progress.depth_tokens += n.value();
-    progress.seconds += seconds;
-    progress.tokens_per_second = n.value() / seconds;
+    const Status status = prefill_step(sequence, tokens.subspan(static_cast<size_t>(first)),
+                                       end - first, LogitRows::kNone, capture, cancel);
+    if (!status.ok()) return release(status);
+    add_step(progress, end - first, seconds_since(start));
     if (on_progress) on_progress(progress);
   }
   return release(measure_on_host(kv_->view(sequence), measure));

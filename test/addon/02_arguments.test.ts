@@ -29,6 +29,7 @@ describe("a wrong argument throws at once and is named with expectation and valu
     ["open", [{ modelPath: "a", threads: 1.5 }], "but is the number 1.5"],
     ["open", [{ modelPath: "a", kvPoolBytes: 2 ** 53 }], "config.kvPoolBytes must be"],
     ["open", [{ modelPath: "a", chunkTokens: 0 }], "config.chunkTokens must be"],
+    ["open", [{ modelPath: "a", prefillStepTokens: -1 }], "config.prefillStepTokens must be"],
     ["open", [{ modelPath: "a" }, 5], "onProgress must be a function, but is the number 5"],
     ["cancel", ["1"], "id must be a whole number"],
     ["cancel", [Number.NaN], "but is the number nan"],

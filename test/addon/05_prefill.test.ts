@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import type { PrefillProgress } from "../../host/engine/engine.ts";
-import { someTokens, useEngine } from "./support.ts";
+import { Engine, type PrefillProgress } from "../../host/engine/engine.ts";
+import { smollm2, someTokens, useEngine } from "./support.ts";
 
 const chunkTokens = 64;
 const engine = useEngine({ chunkTokens });
@@ -31,6 +31,20 @@ describe("prefill", () => {
     expect(await engine().sequenceKey(again)).toBe(await engine().sequenceKey(sequence));
     await engine().release(sequence);
     await engine().release(again);
+  });
+
+  test("computes several chunks at once where it is told to, under the same names", async () => {
+    const tokens = someTokens(300, 3);
+    const options = { modelPath: smollm2, threads: 1, chunkTokens, prefillStepTokens: 128 };
+    const other = await Engine.open(options);
+    const steps: number[] = [];
+    const sequences = [await other.createSequence(), await engine().createSequence()] as const;
+    await other.prefill(sequences[0], tokens, { onProgress: (at) => steps.push(at.doneTokens) });
+    await engine().prefill(sequences[1], tokens);
+    expect(steps).toEqual([0, 128, 256, 300]);
+    expect(await other.sequenceKey(sequences[0])).toBe(await engine().sequenceKey(sequences[1]));
+    await other.close();
+    await engine().release(sequences[1]);
   });
 
   test("logits come from the last token and are the same bits every time", async () => {

@@ -36,7 +36,7 @@ class CudaWithoutGpu : public ::testing::Test {
   }
 
   Result<ChosenBackend> choose(Device device) {
-    return choose_backend(device, *model_, {.n_threads = 1, .max_context = 256, .chunk_tokens = 64});
+    return choose_backend(device, *model_, {.n_threads = 1, .max_context = 256, .prefill_step_tokens = 64});
   }
 
   std::string why_;

@@ -43,8 +43,8 @@ class Sequence {
     std::vector<float> logits;
     while (!tokens.empty()) {
       const size_t n = std::min<size_t>(tokens.size(), size_t(kChunk));
-      const PrefillChunk chunk{tokens.first(n), {table_.data(), n_tokens_}, rows, {}};
-      const auto got = backend_.prefill(chunk, *pages_, nullptr);
+      const PrefillStep step{tokens.first(n), {table_.data(), n_tokens_}, rows, {}};
+      const auto got = backend_.prefill(step, *pages_, nullptr);
       EXPECT_TRUE(got.ok()) << (got.ok() ? "" : got.error().message);
       if (!got.ok()) return {};
       logits.insert(logits.end(), got.value().begin(), got.value().end());

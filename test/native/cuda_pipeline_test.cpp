@@ -23,9 +23,10 @@ class CudaPipeline : public ::testing::Test {
   }
   void TearDown() override { std::filesystem::remove_all(folder_); }
 
-  std::unique_ptr<Engine> open(Device device, bool stores = false) {
+  std::unique_ptr<Engine> open(Device device, bool stores = false, int step_tokens = 0) {
     EngineConfig config{.model_path = model_.path(), .device = device, .n_threads = 4,
-                        .chunk_tokens = 64, .kv_pool_bytes = size_t(64) << 20,
+                        .chunk_tokens = 64, .prefill_step_tokens = step_tokens,
+                        .kv_pool_bytes = size_t(64) << 20,
                         .store_dir = stores ? folder_.string() : ""};
     auto engine = Engine::open(config);
     EXPECT_TRUE(engine.ok()) << (engine.ok() ? "" : engine.error().message);
@@ -102,6 +103,54 @@ TEST_F(CudaPipeline, AReadOpensOnTheOtherDevice) {
     on[device == Device::kCpu] = answer(*engine, sequence);
   }
   EXPECT_LT(relative_distance(on[0], on[1]), 0.1);
+}
+
+TEST_F(CudaPipeline, AReadGoesOnOnTheOtherDevice) {
+  std::vector<float> straight;
+  {
+    const auto engine = open(Device::kCpu);
+    ASSERT_NE(engine, nullptr);
+    const SequenceId sequence = engine->create_sequence();
+    ASSERT_TRUE(engine->prefill(sequence, document(), {}, {}, nullptr).ok());
+    straight = answer(*engine, sequence);
+  }
+  for (const auto& [first, then] :
+       {std::pair{Device::kCpu, Device::kCuda}, {Device::kCuda, Device::kCpu}}) {
+    std::filesystem::remove_all(folder_);
+    {
+      const auto engine = open(first, true, first == Device::kCuda ? 512 : 0);
+      ASSERT_NE(engine, nullptr);
+      CancelFlag stop = false;
+      const auto stopped = engine->prefill(
+          engine->create_sequence(), document(), {.persist = true},
+          [&](const PrefillProgress& now) { stop = now.done_tokens >= 1024; }, &stop);
+      ASSERT_FALSE(stopped.ok());
+    }
+    const auto engine = open(then, true);
+    ASSERT_NE(engine, nullptr);
+    const SequenceId sequence = engine->create_sequence();
+    const auto went_on = engine->prefill(sequence, document(), {.persist = true}, {}, nullptr);
+    ASSERT_TRUE(went_on.ok());
+    EXPECT_EQ(went_on.value().disk_tokens, 1024);
+    EXPECT_EQ(engine->cached_tokens(document()), kDocument);
+    EXPECT_LT(relative_distance(answer(*engine, sequence), straight), 0.1);
+  }
+}
+
+TEST_F(CudaPipeline, TakesLongStepsOfItsOwnAccord) {
+  std::vector<std::vector<float>> answers;
+  for (const int step_tokens : {0, 64, 512}) {
+    const auto engine = open(Device::kCuda, false, step_tokens);
+    ASSERT_NE(engine, nullptr);
+    const SequenceId sequence = engine->create_sequence();
+    int n_steps = -1;  // progress is told before the first, too
+    ASSERT_TRUE(engine->prefill(sequence, document(), {},
+                                [&](const PrefillProgress&) { ++n_steps; }, nullptr).ok());
+    EXPECT_EQ(n_steps, step_tokens == 0 ? 1 : (kDocument + step_tokens - 1) / step_tokens);
+    answers.push_back(answer(*engine, sequence));
+  }
+  EXPECT_LT(relative_distance(answers[1], answers[0]), 0.1);
+  EXPECT_LT(relative_distance(answers[2], answers[0]), 0.1);
 }
 
 TEST_F(CudaPipeline, MeasuresHeadsAsTheProcessorDoes) {

@@ -15,6 +15,7 @@ namespace {
 struct Options {
   uint32_t seed;
   int chunk_tokens;
+  int step_chunks;
   size_t n_pages;
   bool on_disk;
   int n_steps;
@@ -104,7 +105,8 @@ class History {
     const bool persists = options_.on_disk && chance(50);
     const int before = sequence.expected.n_tokens();
     const PrefillResult result =
-        prefill(*cache_, sequence.id, sequence.expected, tokens, persists, limit, stop_after);
+        prefill(*cache_, sequence.id, sequence.expected, tokens, persists, limit, stop_after,
+                options_.step_chunks * options_.chunk_tokens);
     expect_room_error_only(result.status);
     EXPECT_LE(result.cached.total(), limit);
     EXPECT_TRUE(options_.on_disk || result.cached.disk_tokens == 0);
@@ -262,7 +264,8 @@ std::vector<Options> histories() {
     const int chunk_tokens = std::array{64, 16, 512, 48, 2048, 1024}[seed % 6];
     const size_t n_pages =
         std::array{120U, 400U, 900U}[seed % 3];  // mostly full, now and then, never
-    all.push_back({seed, chunk_tokens, n_pages, seed % 4 != 0, 150});
+    const int step_chunks = std::array{1, 3, 8, 1, 2}[seed % 5];
+    all.push_back({seed, chunk_tokens, step_chunks, n_pages, seed % 4 != 0, 150});
   }
   return all;
 }

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <fstream>
 #include <limits>
+#include <map>
 #include <set>
 #include <thread>
 
@@ -279,6 +280,51 @@ TEST(KvStore, KilledReadsGoOnFromTheLastWholeRun) {
     EXPECT_EQ(expected.n_tokens(), 40 * kChunk);
   }
   EXPECT_EQ(restore(dir.path(), document).disk_tokens, 2048);
+}
+
+TEST(KvStore, NamesAndFilesAreTheSameHoweverManyChunksAreComputedAtOnce) {
+  const std::vector<Token> document = text(3000), question = text(130, 1);
+  std::map<std::string, std::vector<uint8_t>> files;  // of the reads made chunk by chunk
+  ChainHash name;
+  for (const int step_tokens : {kChunk, 4 * kChunk, 64 * kChunk}) {
+    const TestDir dir;
+    const auto cache = make_cache(400, dir.path());
+    Expected expected;
+    const SequenceId id = cache->create_sequence();
+    for (const auto& segment : {document, question}) {
+      ASSERT_TRUE(prefill(*cache, id, expected, segment, true, 0, 1 << 30, step_tokens).status.ok());
+    }
+    EXPECT_TRUE(holds(*cache, id, expected));
+    if (step_tokens == kChunk) name = cache->chain(id);
+    EXPECT_EQ(cache->chain(id), name);
+    for (const fs::path& file : dir.files()) {
+      const auto bytes = bytes_of(file);
+      EXPECT_EQ(files.emplace(file.filename().string(), bytes).first->second, bytes) << file;
+    }
+    EXPECT_EQ(dir.files().size(), files.size());
+  }
+}
+
+TEST(KvStore, AReadGoesOnWithStepsOfAnotherSize) {
+  const std::vector<Token> document = text(4000);
+  for (const auto& [first, then] : {std::pair{kChunk, 32 * kChunk}, {16 * kChunk, kChunk}}) {
+    const TestDir dir;
+    Expected expected;
+    {
+      const auto cache = make_cache(400, dir.path());
+      const SequenceId id = cache->create_sequence();
+      const int steps = 2560 / first;
+      ASSERT_TRUE(prefill(*cache, id, expected, document, true, 0, steps, first).status.ok());
+      EXPECT_EQ(expected.n_tokens(), steps * first);
+    }
+    const auto cache = make_cache(400, dir.path());
+    const SequenceId id = cache->create_sequence();
+    expected = {};
+    const auto went_on = prefill(*cache, id, expected, document, true, 1 << 30, 1 << 30, then);
+    EXPECT_EQ(went_on.cached.disk_tokens, 2048);
+    EXPECT_TRUE(holds(*cache, id, expected));
+    EXPECT_EQ(restore(dir.path(), document).disk_tokens, 4000);
+  }
 }
 
 TEST(KvStore, FilesAreTheReadersOwn) {

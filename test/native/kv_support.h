@@ -138,12 +138,14 @@ struct PrefillResult {
   Status status;
 };
 
-// A prompt segment as the engine prefills it: what is cached, then chunk by chunk.
-// limit_tokens: of what may come from the cache. stop_after: chunks to compute, then stop as a
-// cancelled prefill does, with room reserved for a chunk that is never appended.
+// A prompt segment as the engine prefills it: what is cached, then step by step.
+// limit_tokens: of what may come from the cache. stop_after: steps to compute, then stop as a
+// cancelled prefill does, with room reserved for a step that is never appended. step_tokens: 0 for
+// steps of one chunk.
 inline PrefillResult prefill(KvCache& cache, SequenceId sequence, Expected& expected,
                              std::span<const Token> prompt, bool persist = false,
-                             int limit_tokens = 1 << 30, int stop_after = 1 << 30) {
+                             int limit_tokens = 1 << 30, int stop_after = 1 << 30,
+                             int step_tokens = 0) {
   PrefillResult result;
   const int begin = expected.n_tokens();
   const int end = begin + int(prompt.size());
@@ -159,13 +161,14 @@ inline PrefillResult prefill(KvCache& cache, SequenceId sequence, Expected& expe
   int position = begin + result.cached.total();
   keep(position);
   while (position < end) {
-    const int chunk_end = cache.chunk_end(position, end);
-    result.status = cache.reserve(sequence, chunk_end - position);
+    const int step_end = step_tokens == 0 ? cache.chunk_end(position, end)
+                                          : next_chunk_end(position, end, step_tokens);
+    result.status = cache.reserve(sequence, step_end - position);
     if (!result.status.ok() || stop_after-- == 0) return result;
-    write_kv(cache, sequence, whole, position, chunk_end);
+    write_kv(cache, sequence, whole, position, step_end);
     cache.append(sequence,
-                 std::span(whole.tokens).subspan(size_t(position), size_t(chunk_end - position)));
-    position = chunk_end;
+                 std::span(whole.tokens).subspan(size_t(position), size_t(step_end - position)));
+    position = step_end;
     keep(position);
     if (persist) result.status = cache.persist(sequence);
     if (!result.status.ok()) return result;

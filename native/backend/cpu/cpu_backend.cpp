@@ -117,14 +117,14 @@ class CpuBackend final : public Backend {
   uint64_t free_bytes() const override { return available_memory_bytes(); }
   uint64_t pool_limit_bytes() const override { return available_memory_bytes() / 2; }
 
-  Result<std::span<const float>> prefill(const PrefillChunk& chunk, KvPages& pages,
+  Result<std::span<const float>> prefill(const PrefillStep& step, KvPages& pages,
                                          const CancelFlag* cancel) override {
-    const int n = static_cast<int>(chunk.tokens.size());
-    if (prefill_.n_tokens != n || prefill_.rows != chunk.logits) {
-      if (Status status = build_prefill(n, chunk.logits); !status.ok()) return status.error();
+    const int n = static_cast<int>(step.tokens.size());
+    if (prefill_.n_tokens != n || prefill_.rows != step.logits) {
+      if (Status status = build_prefill(n, step.logits); !status.ok()) return status.error();
     }
-    set_inputs(prefill_, chunk.tokens, chunk.view.n_tokens);
-    attention_.begin_prefill(chunk, pages, cancel);
+    set_inputs(prefill_, step.tokens, step.view.n_tokens);
+    attention_.begin_prefill(step, pages, cancel);
     return run(prefill_, cancel);
   }
 
@@ -218,7 +218,7 @@ class CpuBackend final : public Backend {
       const Qkv qkv = attention_in(graph, hidden, layer);
       ggml_tensor* stored = attention_.store(ctx, layer, qkv.q, qkv.k, qkv.v);
       ggml_build_forward_expand(graph.nodes, stored);
-      // A chunk that nobody wants logits of needs no more than the last layer's K and V.
+      // A step that nobody wants logits of needs no more than the last layer's K and V.
       if (last && rows == LogitRows::kNone) break;
       ggml_tensor* attended = attention_.attend_prompt(ctx, layer, qkv.q, stored);
       if (last && rows == LogitRows::kLast) {

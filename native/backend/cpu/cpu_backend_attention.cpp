@@ -60,7 +60,7 @@ uint64_t CpuAttention::workspace_bytes() const {
 }
 
 KvLayer CpuAttention::kv_layer(int layer) const {
-  const KvView& view = chunk_ != nullptr ? chunk_->view : step_->view;
+  const KvView& view = prefill_ != nullptr ? prefill_->view : decode_->view;
   return {pages_->k(layer), pages_->v(layer), view.pages, hp_.n_kv_heads, hp_.head_dim};
 }
 
@@ -109,10 +109,10 @@ ggml_tensor* CpuAttention::attend_token(ggml_context* context, int layer, ggml_t
 
 // --- prefill --------------------------------------------------------------------------------
 
-void CpuAttention::begin_prefill(const PrefillChunk& chunk, KvPages& pages,
+void CpuAttention::begin_prefill(const PrefillStep& step, KvPages& pages,
                                  const CancelFlag* cancel) {
-  chunk_ = &chunk;
-  step_ = nullptr;
+  prefill_ = &step;
+  decode_ = nullptr;
   pages_ = &pages;
   cancel_ = cancel;
   for (auto& layer : layers_) layer->next_attend.store(0, std::memory_order_relaxed);
@@ -120,20 +120,20 @@ void CpuAttention::begin_prefill(const PrefillChunk& chunk, KvPages& pages,
 
 void CpuAttention::run_store(int layer, const ggml_tensor* q, const ggml_tensor* k,
                              const ggml_tensor* v, int ith, int nth) {
-  const int n = static_cast<int>(chunk_->tokens.size());
+  const int n = static_cast<int>(prefill_->tokens.size());
   const int begin = n * ith / nth, end = n * (ith + 1) / nth;
   const size_t k_stride = row_stride(k), v_stride = row_stride(v);
   for (int kv_head = 0; kv_head < hp_.n_kv_heads; ++kv_head) {
     const size_t head = size_t(kv_head) * hp_.head_dim;
-    append_kv(pages_->k(layer), pages_->v(layer), chunk_->view.pages, hp_.n_kv_heads, hp_.head_dim,
-              kv_head, chunk_->view.n_tokens + begin, end - begin, data(k) + begin * k_stride + head,
+    append_kv(pages_->k(layer), pages_->v(layer), prefill_->view.pages, hp_.n_kv_heads, hp_.head_dim,
+              kv_head, prefill_->view.n_tokens + begin, end - begin, data(k) + begin * k_stride + head,
               k_stride, data(v) + begin * v_stride + head, v_stride);
   }
-  if (ith == 0 && chunk_->on_queries) chunk_->on_queries(layer, data(q));
+  if (ith == 0 && prefill_->on_queries) prefill_->on_queries(layer, data(q));
 }
 
 void CpuAttention::run_attend_prompt(LayerWork& work, const float* q, float* out, int ith) {
-  const int n = static_cast<int>(chunk_->tokens.size());
+  const int n = static_cast<int>(prefill_->tokens.size());
   const int n_tiles = units(n, kPrefillTileTokens);
   const size_t stride = size_t(hp_.n_q_heads) * hp_.head_dim;
   const KvLayer kv = kv_layer(work.layer);
@@ -144,7 +144,7 @@ void CpuAttention::run_attend_prompt(LayerWork& work, const float* q, float* out
     if (cancel_ != nullptr && cancel_->load(std::memory_order_relaxed)) return;
     const int tile = n_tiles - 1 - unit / hp_.n_kv_heads;
     const int begin = tile * kPrefillTileTokens;
-    prefill_attend(kv, unit % hp_.n_kv_heads, q, stride, hp_.group(), chunk_->view.n_tokens, begin,
+    prefill_attend(kv, unit % hp_.n_kv_heads, q, stride, hp_.group(), prefill_->view.n_tokens, begin,
                    std::min(begin + kPrefillTileTokens, n), out, stride,
                    prefill_workspace_[ith].data());
   }
@@ -153,8 +153,8 @@ void CpuAttention::run_attend_prompt(LayerWork& work, const float* q, float* out
 // --- decode ---------------------------------------------------------------------------------
 
 void CpuAttention::begin_decode(const DecodeStep& step, KvPages& pages) {
-  chunk_ = nullptr;
-  step_ = &step;
+  prefill_ = nullptr;
+  decode_ = &step;
   pages_ = &pages;
   for (auto& layer : layers_) {
     layer->next_score.store(0, std::memory_order_relaxed);
@@ -167,26 +167,26 @@ void CpuAttention::run_score(LayerWork& work, const float* q, const float* k, co
   const int D = hp_.head_dim, group = hp_.group();
   // First the token's K and V (its own block is never scored), and heads that read everything.
   for (int kv_head = ith; kv_head < hp_.n_kv_heads; kv_head += nth) {
-    append_kv(pages_->k(work.layer), pages_->v(work.layer), step_->view.pages, hp_.n_kv_heads, D,
-              kv_head, step_->view.n_tokens, 1, k + size_t(kv_head) * D, 0, v + size_t(kv_head) * D, 0);
-    const HeadPlan& plan = step_->plan->heads[head_idx(work.layer, kv_head)];
+    append_kv(pages_->k(work.layer), pages_->v(work.layer), decode_->view.pages, hp_.n_kv_heads, D,
+              kv_head, decode_->view.n_tokens, 1, k + size_t(kv_head) * D, 0, v + size_t(kv_head) * D, 0);
+    const HeadPlan& plan = decode_->plan->heads[head_idx(work.layer, kv_head)];
     if (plan.n_selected == plan.n_free()) read_blocks(work.layer, kv_head, nullptr);
   }
   for (;;) {
     int unit = work.next_score.fetch_add(1, std::memory_order_relaxed);
     int kv_head = 0, n_units = 0;
     for (; kv_head < hp_.n_kv_heads; ++kv_head) {
-      const HeadPlan& plan = step_->plan->heads[head_idx(work.layer, kv_head)];
+      const HeadPlan& plan = decode_->plan->heads[head_idx(work.layer, kv_head)];
       n_units = plan.n_selected == plan.n_free() ? 0 : units(plan.n_free(), kScoreBlocks);
       if (unit < n_units) break;
       unit -= n_units;
     }
     if (kv_head == hp_.n_kv_heads) return;
-    const HeadPlan& plan = step_->plan->heads[head_idx(work.layer, kv_head)];
+    const HeadPlan& plan = decode_->plan->heads[head_idx(work.layer, kv_head)];
     HeadWork& head = *heads_[kv_head];
     const int begin = unit * kScoreBlocks;
     const int n_blocks = std::min(kScoreBlocks, plan.n_free() - begin);
-    score_kv_blocks(*step_->digest_layout, *step_->digests, head_idx(work.layer, kv_head),
+    score_kv_blocks(*decode_->digest_layout, *decode_->digests, head_idx(work.layer, kv_head),
                     q + size_t(kv_head) * group * D, group, plan.sink_blocks + begin, n_blocks,
                     head.scores.data() + begin, size_t(plan.n_free()));
     // scores_left counts up to n_units and is put back to zero by the one that completes it.
@@ -198,7 +198,7 @@ void CpuAttention::run_score(LayerWork& work, const float* q, const float* k, co
 }
 
 void CpuAttention::select(int layer, int kv_head) {
-  const HeadPlan& plan = step_->plan->heads[head_idx(layer, kv_head)];
+  const HeadPlan& plan = decode_->plan->heads[head_idx(layer, kv_head)];
   HeadWork& head = *heads_[kv_head];
   reduce_scores(head.scores.data(), size_t(plan.n_free()), hp_.group(), plan.n_free(),
                 head.reduced.data());
@@ -210,9 +210,9 @@ void CpuAttention::select(int layer, int kv_head) {
 // Lists what the head reads, ascending, cut into pieces. selected: indices among the free blocks;
 // null reads everything.
 void CpuAttention::read_blocks(int layer, int kv_head, const int* selected) {
-  const HeadPlan& plan = step_->plan->heads[head_idx(layer, kv_head)];
+  const HeadPlan& plan = decode_->plan->heads[head_idx(layer, kv_head)];
   HeadWork& head = *heads_[kv_head];
-  const int n_tokens = step_->plan->n_tokens, block = plan.block_tokens;
+  const int n_tokens = decode_->plan->n_tokens, block = plan.block_tokens;
   head.runs.clear();
   if (selected == nullptr) {
     head.runs.push_back({0, n_tokens});
@@ -225,7 +225,7 @@ void CpuAttention::read_blocks(int layer, int kv_head, const int* selected) {
     head.runs.push_back({first_local, n_tokens - first_local});
   }
   head.pieces.cut(head.runs.data(), static_cast<int>(head.runs.size()));
-  if (!step_->trace_mass) return;
+  if (!decode_->trace_mass) return;
   // Where each piece's pages begin in page_mass.
   head.first_page.assign(1, 0);
   size_t n_pages = 0;
@@ -255,7 +255,7 @@ void CpuAttention::run_attend_token(LayerWork& work, const float* q, float* out)
     const PartialState state{head.m.data() + size_t(piece) * group,
                              head.l.data() + size_t(piece) * group,
                              head.o.data() + size_t(piece) * group * D};
-    float* page_mass = step_->trace_mass
+    float* page_mass = decode_->trace_mass
                            ? head.page_mass.data() + head.first_page[piece] * group * 2
                            : nullptr;
     attend_piece(kv, kv_head, q + size_t(kv_head) * group * D, group, head.pieces.runs.data() + run,
@@ -271,8 +271,8 @@ void CpuAttention::merge(int layer, int kv_head, const float* q, float* out) {
   HeadWork& head = *heads_[kv_head];
   merge_states(head.m.data(), head.l.data(), head.o.data(), head.pieces.count(), hp_.group(), hp_.head_dim,
                out + size_t(kv_head) * hp_.group() * hp_.head_dim, head.lse.data());
-  if (step_->trace_mass) trace_masses(layer, kv_head);
-  if (step_->trace_kept) {
+  if (decode_->trace_mass) trace_masses(layer, kv_head);
+  if (decode_->trace_kept) {
     traces_[head_idx(layer, kv_head)].mass_kept = mass_kept(layer, kv_head, q);
   }
 }
@@ -283,7 +283,7 @@ void CpuAttention::merge(int layer, int kv_head, const float* q, float* out) {
 void CpuAttention::trace_masses(int layer, int kv_head) {
   const HeadWork& head = *heads_[kv_head];
   const int group = hp_.group();
-  const int block = step_->plan->heads[head_idx(layer, kv_head)].block_tokens;
+  const int block = decode_->plan->heads[head_idx(layer, kv_head)].block_tokens;
   HeadTrace& trace = traces_[head_idx(layer, kv_head)];
   trace.block_idx.clear();
   trace.mass.clear();
@@ -308,10 +308,10 @@ void CpuAttention::trace_masses(int layer, int kv_head) {
 // The share of dense attention that falls on what was read, mean over the group's query heads.
 // Attends to the whole context beside what the step read, for nothing but its normalisers.
 float CpuAttention::mass_kept(int layer, int kv_head, const float* q) const {
-  const HeadPlan& plan = step_->plan->heads[head_idx(layer, kv_head)];
+  const HeadPlan& plan = decode_->plan->heads[head_idx(layer, kv_head)];
   if (plan.n_selected == plan.n_free()) return 1;
   const int D = hp_.head_dim, group = hp_.group();
-  const TokenRun context{0, step_->plan->n_tokens};
+  const TokenRun context{0, decode_->plan->n_tokens};
   Pieces pieces;
   pieces.cut(&context, 1);
   std::vector<float> m(size_t(pieces.count()) * group), l(m.size()), o(m.size() * D);

@@ -32,9 +32,9 @@ class CpuAttention {
                             ggml_tensor* v);
 
   // Call before the graph runs; the arguments must live until it has run. ggml looks at a cancel
-  // flag between nodes only, and a chunk's attention at a great depth takes longer than a user
+  // flag between nodes only, and a step's attention at a great depth takes longer than a user
   // waits: so it looks too, and leaves the rest of its output as it was.
-  void begin_prefill(const PrefillChunk& chunk, KvPages& pages, const CancelFlag* cancel);
+  void begin_prefill(const PrefillStep& step, KvPages& pages, const CancelFlag* cancel);
   void begin_decode(const DecodeStep& step, KvPages& pages);
   // Call after a decode graph ran: fills step.trace.
   void finish_decode(const DecodeStep& step);
@@ -89,8 +89,8 @@ class CpuAttention {
   std::vector<HeadTrace> traces_;                  // [heads]
 
   // The call in progress.
-  const PrefillChunk* chunk_ = nullptr;
-  const DecodeStep* step_ = nullptr;
+  const PrefillStep* prefill_ = nullptr;
+  const DecodeStep* decode_ = nullptr;
   KvPages* pages_ = nullptr;
   const CancelFlag* cancel_ = nullptr;
 };

@@ -19,7 +19,7 @@ class Cuda final : public CudaBackend {
   Cuda(const GgufModel& model, CudaDevice device, const CudaTuning& tuning, int max_context)
       : context_(model.hyperparameters(), std::move(device), tuning, max_context) {}
 
-  Status open(const GgufModel& model, int chunk_tokens);
+  Status open(const GgufModel& model, int prefill_step_tokens);
 
   std::string device_name() const override { return "cuda (" + context_.device().name + ")"; }
   uint64_t weights_bytes() const override { return context_.weights().bytes(); }
@@ -33,9 +33,10 @@ class Cuda final : public CudaBackend {
   bool keeps_digests() const override { return true; }
   uint64_t digest_bytes() const override { return decode_.digest_bytes(); }
 
-  Result<std::span<const float>> prefill(const PrefillChunk& chunk, KvPages& pages,
+  int prefill_step_tokens() const override { return prefill_.step_tokens(); }
+  Result<std::span<const float>> prefill(const PrefillStep& step, KvPages& pages,
                                          const CancelFlag* cancel) override {
-    return prefill_.prefill(chunk, pages, cancel);
+    return prefill_.prefill(step, pages, cancel);
   }
   Result<Decoded> decode(const DecodeStep& step, KvPages& pages) override {
     return decode_.decode(step, pages);
@@ -56,13 +57,13 @@ class Cuda final : public CudaBackend {
 };
 
 // What needs no weights comes first, so that a model or a machine is refused soon.
-Status Cuda::open(const GgufModel& model, int chunk_tokens) {
+Status Cuda::open(const GgufModel& model, int prefill_step_tokens) {
   Status status = context_.open_stream();
   if (status.ok()) status = decode_.choose_attention();
   if (status.ok()) status = prefill_.open_cublas();
   if (status.ok()) status = context_.load(model);
   if (status.ok()) status = decode_.reserve();
-  if (status.ok()) status = prefill_.reserve(chunk_tokens);
+  if (status.ok()) status = prefill_.reserve(prefill_step_tokens);
   return status;
 }
 
@@ -107,12 +108,14 @@ Result<KvPages> Cuda::reserve_pages(const KvShape& shape, size_t n_pages) {
 }  // namespace
 
 Result<std::unique_ptr<CudaBackend>> open_cuda_backend(const GgufModel& model, int max_context,
-                                                       int chunk_tokens,
+                                                       int prefill_step_tokens,
                                                        const CudaTuning& tuning) {
   auto device = find_cuda_device();
   if (!device.ok()) return device.error();
   auto backend = std::make_unique<Cuda>(model, std::move(device.value()), tuning, max_context);
-  if (Status status = backend->open(model, chunk_tokens); !status.ok()) return status.error();
+  if (Status status = backend->open(model, prefill_step_tokens); !status.ok()) {
+    return status.error();
+  }
   return std::unique_ptr<CudaBackend>(std::move(backend));
 }
 

@@ -1,4 +1,4 @@
-// The CUDA backend: a decode step is one CUDA graph of our kernels, a prefill chunk a row of
+// The CUDA backend: a decode step is one CUDA graph of our kernels, a prefill step a row of
 // cuBLASLt products and our kernels. Weights, KV pages and digests lie on the device.
 #pragma once
 
@@ -34,10 +34,11 @@ class CudaBackend : public Backend {
   virtual Result<double> time_stages(unsigned stages, int n_repeats, KvPages& pages) = 0;
 };
 
-// max_context bounds a sequence's length, chunk_tokens a chunk's: they size the workspace.
+// max_context bounds a sequence's length; prefill_step_tokens is how much of a prompt is computed at
+// once, 0: as much as suits the device. They size the workspace.
 // device_unavailable, model_unsupported, out_of_memory, engine_lost.
 Result<std::unique_ptr<CudaBackend>> open_cuda_backend(const GgufModel& model, int max_context,
-                                                       int chunk_tokens,
+                                                       int prefill_step_tokens,
                                                        const CudaTuning& tuning = {});
 
 }  // namespace scholia

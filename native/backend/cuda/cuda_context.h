@@ -1,4 +1,4 @@
-// What a decode step and a chunk of a prompt both need on the device: the stream, the weights, the
+// What a decode step and a prefill step both need on the device: the stream, the weights, the
 // page table and the logits.
 #pragma once
 

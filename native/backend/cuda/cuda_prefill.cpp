@@ -6,6 +6,14 @@
 #include "backend/cuda/kernels/weights.cuh"
 
 namespace scholia::cuda {
+namespace {
+
+// Tokens of a step if nobody says (docs/benchmarks_cuda.md), and the share of the memory beside the
+// weights that their rows may take.
+constexpr int kMostTokens = 4096, kFewestTokens = 512;
+constexpr int kRoomShare = 16;
+
+}  // namespace
 
 Status CudaPrefill::open_cublas() {
   auto cublas = CublasLt::open();
@@ -14,7 +22,7 @@ Status CudaPrefill::open_cublas() {
   return {};
 }
 
-Status CudaPrefill::reserve(int chunk_tokens) {
+Status CudaPrefill::reserve(int step_tokens) {
   const size_t n_bytes = context_.weights().largest_layer_matrix() * sizeof(__half);
   if (Status status = matrix_.allocate(n_bytes, "the workspace"); !status.ok()) return status;
   for (Event& event : layer_done_) {
@@ -23,27 +31,46 @@ Status CudaPrefill::reserve(int chunk_tokens) {
     event = std::move(made.value());
   }
   attention_kernel_ = choose_prefill_kernel();
-  return reserve_chunk(chunk_tokens);
+  step_tokens_ = step_tokens != 0 ? step_tokens : suitable_step_tokens();
+  return reserve_rows(step_tokens_);
 }
 
-Status CudaPrefill::reserve_chunk(int n) {
-  if (n <= room_) return {};
+std::array<CudaPrefill::Rows, 9> CudaPrefill::rows() {
   const Hyperparameters& hp = context_.hp();
-  const size_t rows = size_t(n), half = sizeof(__half);
-  const size_t ff = rows * size_t(hp.n_ff) * half;
-  for (const auto& [buffer, n_bytes] : std::initializer_list<std::pair<DeviceBuffer*, size_t>>{
-           {&tokens_, rows * sizeof(int)},
-           {&hidden_, rows * size_t(hp.n_embd) * 4},
-           {&x_, rows * size_t(hp.n_embd) * half},
-           {&qkv_, rows * size_t(context_.n_qkv()) * 4},
-           {&q_, rows * size_t(context_.n_q()) * half},
-           {&attended_, rows * size_t(context_.n_q()) * half},
-           {&ff_, 2 * ff},
-           {&gated_, ff},
-           {&angles_, rows * size_t(hp.rope.n_dims) * 4}}) {
-    if (Status status = buffer->allocate(n_bytes, "a chunk's workspace"); !status.ok()) {
-      return status;
-    }
+  const size_t half = sizeof(__half), n_q = size_t(context_.n_q()), n_ff = size_t(hp.n_ff);
+  return {{{&tokens_, sizeof(int)},
+           {&hidden_, size_t(hp.n_embd) * 4},
+           {&x_, size_t(hp.n_embd) * half},
+           {&qkv_, size_t(context_.n_qkv()) * 4},
+           {&q_, n_q * half},
+           {&attended_, n_q * half},
+           {&ff_, 2 * n_ff * half},
+           {&gated_, n_ff * half},
+           {&angles_, size_t(hp.rope.n_dims) * 4}}};
+}
+
+// Every step unpacks all weights, so long ones are faster; but what their rows take the KV pool
+// lacks. From the device's whole memory, not from what is free of it now, so that the same device
+// always takes the same steps.
+int CudaPrefill::suitable_step_tokens() {
+  size_t free = 0, total = 0;
+  if (cudaMemGetInfo(&free, &total) != cudaSuccess) return kFewestTokens;
+  const uint64_t weights = context_.weights().bytes();
+  const uint64_t room = total > weights ? (total - weights) / kRoomShare : 0;
+  uint64_t row_bytes = 0;
+  for (const Rows& r : rows()) row_bytes += r.row_bytes;
+  int n = kMostTokens;
+  while (n > kFewestTokens && (uint64_t(n) * row_bytes > room || n / 2 >= context_.max_context())) {
+    n /= 2;
+  }
+  return n;
+}
+
+Status CudaPrefill::reserve_rows(int n) {
+  if (n <= room_) return {};
+  for (const Rows& r : rows()) {
+    Status status = r.buffer->allocate(size_t(n) * r.row_bytes, "a prompt's workspace");
+    if (!status.ok()) return status;
   }
   room_ = n;
   return {};
@@ -82,22 +109,22 @@ Status CudaPrefill::multiply_rows(const DeviceMatrix& w, const __half* x, void* 
                            context_.stream());
 }
 
-Status CudaPrefill::hand_out_queries(int layer, const PrefillChunk& chunk) {
-  const size_t n = chunk.tokens.size(), row = size_t(context_.n_q()) * 4;
+Status CudaPrefill::hand_out_queries(int layer, const PrefillStep& step) {
+  const size_t n = step.tokens.size(), row = size_t(context_.n_q()) * 4;
   queries_.resize(n * size_t(context_.n_q()));
   Status status = check(cudaMemcpy2DAsync(queries_.data(), row, qkv_.as<float>(),
                                           size_t(context_.n_qkv()) * 4, row, n,
                                           cudaMemcpyDeviceToHost, context_.stream()),
                         "the queries");
   if (status.ok()) status = context_.finish("the queries");
-  if (status.ok()) chunk.on_queries(layer, queries_.data());
+  if (status.ok()) step.on_queries(layer, queries_.data());
   return status;
 }
 
-Status CudaPrefill::attention_in(int layer, const PrefillChunk& chunk, KvPages& pages) {
+Status CudaPrefill::attention_in(int layer, const PrefillStep& step, KvPages& pages) {
   const Hyperparameters& hp = context_.hp();
   const CudaLayer& w = context_.weights().layers[size_t(layer)];
-  const int n = int(chunk.tokens.size());
+  const int n = int(step.tokens.size());
   if (Status status = norm_rows(hidden_row(0), w.attn_norm, n); !status.ok()) return status;
   int at = 0;
   for (const DeviceMatrix* matrix : {&w.wq, &w.wk, &w.wv}) {
@@ -123,7 +150,7 @@ Status CudaPrefill::attention_in(int layer, const PrefillChunk& chunk, KvPages& 
   p.is_neox = context_.is_neox();
   p.n_rotary_dims = hp.rope.n_dims;
   p.angles = angles_.as<float2>();
-  p.first_position = chunk.view.n_tokens;
+  p.first_position = step.view.n_tokens;
   p.pages = context_.page_table();
   p.k = as_half(pages.k(layer));
   p.v = as_half(pages.v(layer));
@@ -132,17 +159,17 @@ Status CudaPrefill::attention_in(int layer, const PrefillChunk& chunk, KvPages& 
       !status.ok()) {
     return status;
   }
-  return chunk.on_queries ? hand_out_queries(layer, chunk) : Status();
+  return step.on_queries ? hand_out_queries(layer, step) : Status();
 }
 
-Status CudaPrefill::attend(int layer, const PrefillChunk& chunk, KvPages& pages) {
+Status CudaPrefill::attend(int layer, const PrefillStep& step, KvPages& pages) {
   const Hyperparameters& hp = context_.hp();
   PrefillAttentionParams p;
-  p.n = int(chunk.tokens.size());
+  p.n = int(step.tokens.size());
   p.head_dim = hp.head_dim;
   p.n_q_heads = hp.n_q_heads;
   p.n_kv_heads = hp.n_kv_heads;
-  p.first_position = chunk.view.n_tokens;
+  p.first_position = step.view.n_tokens;
   p.q = q_.as<__half>();
   p.k = as_half(pages.k(layer));
   p.v = as_half(pages.v(layer));
@@ -152,7 +179,7 @@ Status CudaPrefill::attend(int layer, const PrefillChunk& chunk, KvPages& pages)
   return check(launch_prefill_attention(p, attention_kernel_, context_.stream()), "attention");
 }
 
-// Rows [first, first + n) of the chunk, as in feed_forward.
+// Rows [first, first + n) of the step, as in feed_forward.
 Status CudaPrefill::attention_out(const CudaLayer& w, int first, int n) {
   const int n_embd = context_.hp().n_embd;
   const __half* attended = attended_.as<__half>() + size_t(first) * size_t(context_.n_q());
@@ -183,16 +210,16 @@ Status CudaPrefill::feed_forward(const CudaLayer& w, int first, int n) {
   return multiply_rows(w.down, gated, hidden, true, true, n, hp.n_embd);
 }
 
-Status CudaPrefill::layer(int layer, const PrefillChunk& chunk, KvPages& pages) {
+Status CudaPrefill::layer(int layer, const PrefillStep& step, KvPages& pages) {
   const CudaLayer& w = context_.weights().layers[size_t(layer)];
   const bool last = layer + 1 == context_.hp().n_layers;
-  const int n = int(chunk.tokens.size());
-  if (Status status = attention_in(layer, chunk, pages); !status.ok()) return status;
-  // A chunk that nobody wants logits of needs no more than the last layer's K and V.
-  if (last && chunk.logits == LogitRows::kNone) return {};
-  if (Status status = attend(layer, chunk, pages); !status.ok()) return status;
+  const int n = int(step.tokens.size());
+  if (Status status = attention_in(layer, step, pages); !status.ok()) return status;
+  // A step that nobody wants logits of needs no more than the last layer's K and V.
+  if (last && step.logits == LogitRows::kNone) return {};
+  if (Status status = attend(layer, step, pages); !status.ok()) return status;
   // After it each row goes its own way.
-  const int first = last && chunk.logits == LogitRows::kLast ? n - 1 : 0;
+  const int first = last && step.logits == LogitRows::kLast ? n - 1 : 0;
   if (Status status = attention_out(w, first, n - first); !status.ok()) return status;
   return feed_forward(w, first, n - first);
 }
@@ -243,17 +270,17 @@ Result<std::span<const float>> CudaPrefill::last_logits(int n) {
   return context_.host_logits();
 }
 
-// --- a chunk --------------------------------------------------------------------------------
+// --- a step ---------------------------------------------------------------------------------
 
-Status CudaPrefill::begin(const PrefillChunk& chunk) {
-  const int n = int(chunk.tokens.size());
-  Status status = reserve_chunk(n);
-  if (status.ok()) status = context_.upload_pages(chunk.view, chunk.view.n_tokens + n);
+Status CudaPrefill::begin(const PrefillStep& step) {
+  const int n = int(step.tokens.size());
+  Status status = reserve_rows(n);
+  if (status.ok()) status = context_.upload_pages(step.view, step.view.n_tokens + n);
   if (status.ok()) {
-    status = check(cudaMemcpyAsync(tokens_.as<void>(), chunk.tokens.data(),
-                                   chunk.tokens.size_bytes(), cudaMemcpyHostToDevice,
+    status = check(cudaMemcpyAsync(tokens_.as<void>(), step.tokens.data(),
+                                   step.tokens.size_bytes(), cudaMemcpyHostToDevice,
                                    context_.stream()),
-                   "a chunk's tokens");
+                   "a prompt's tokens");
   }
   if (status.ok()) {
     const EmbedParams embed{context_.weights().token_embedding, tokens_.as<int>(), n,
@@ -261,14 +288,14 @@ Status CudaPrefill::begin(const PrefillChunk& chunk) {
     status = check(launch_embed(embed, context_.stream()), "embedding");
   }
   if (status.ok()) {
-    status = check(launch_rotary_angles(context_.rotary(), nullptr, chunk.view.n_tokens, n,
+    status = check(launch_rotary_angles(context_.rotary(), nullptr, step.view.n_tokens, n,
                                         angles_.as<float2>(), context_.stream()),
                    "rotary angles");
   }
   return status;
 }
 
-Status CudaPrefill::run_layers(const PrefillChunk& chunk, KvPages& pages, const CancelFlag* cancel) {
+Status CudaPrefill::run_layers(const PrefillStep& step, KvPages& pages, const CancelFlag* cancel) {
   Status status;
   for (int i = 0; i < context_.hp().n_layers && status.ok(); ++i) {
     // A few layers ahead of the GPU, no more, or the flag would be seen only when all is enqueued.
@@ -278,20 +305,20 @@ Status CudaPrefill::run_layers(const PrefillChunk& chunk, KvPages& pages, const 
       if (status.ok()) status = context_.finish("prefill");
       return status.ok() ? Error{ErrorCode::kCancelled, "The prefill was cancelled."} : status;
     }
-    if (status.ok()) status = layer(i, chunk, pages);
+    if (status.ok()) status = layer(i, step, pages);
     if (status.ok()) status = check(cudaEventRecord(done, context_.stream()), "prefill");
   }
   return status;
 }
 
-Result<std::span<const float>> CudaPrefill::prefill(const PrefillChunk& chunk, KvPages& pages,
+Result<std::span<const float>> CudaPrefill::prefill(const PrefillStep& step, KvPages& pages,
                                                     const CancelFlag* cancel) {
-  const int n = int(chunk.tokens.size());
-  Status status = begin(chunk);
-  if (status.ok()) status = run_layers(chunk, pages, cancel);
+  const int n = int(step.tokens.size());
+  Status status = begin(step);
+  if (status.ok()) status = run_layers(step, pages, cancel);
   if (!status.ok()) return status.error();
-  if (chunk.logits == LogitRows::kAll) return all_logits(n);
-  if (chunk.logits == LogitRows::kLast) return last_logits(n);
+  if (step.logits == LogitRows::kAll) return all_logits(n);
+  if (step.logits == LogitRows::kLast) return last_logits(n);
   if (status = context_.finish("prefill"); !status.ok()) return status.error();
   return std::span<const float>{};
 }

@@ -1,5 +1,7 @@
-// A chunk of a prompt: cuBLASLt products of unpacked weights, and our kernels between them.
+// A step of a prompt: cuBLASLt products of unpacked weights, and our kernels between them.
 #pragma once
+
+#include <array>
 
 #include "backend/cuda/cublas_lt.h"
 #include "backend/cuda/cuda_context.h"
@@ -13,9 +15,11 @@ class CudaPrefill {
 
   // device_unavailable: there is no cuBLASLt.
   Status open_cublas();
-  Status reserve(int chunk_tokens);
+  // Room for steps of so many tokens; 0: of as many as suit the device.
+  Status reserve(int step_tokens);
+  int step_tokens() const { return step_tokens_; }
 
-  Result<std::span<const float>> prefill(const PrefillChunk& chunk, KvPages& pages,
+  Result<std::span<const float>> prefill(const PrefillStep& step, KvPages& pages,
                                          const CancelFlag* cancel);
 
   uint64_t workspace_bytes() const;
@@ -23,18 +27,25 @@ class CudaPrefill {
  private:
   static constexpr int kLayersAhead = 2;  // enqueued while the flag to cancel is looked at
 
-  Status reserve_chunk(int n);
-  Status begin(const PrefillChunk& chunk);
-  Status run_layers(const PrefillChunk& chunk, KvPages& pages, const CancelFlag* cancel);
-  Status layer(int layer, const PrefillChunk& chunk, KvPages& pages);
-  Status attention_in(int layer, const PrefillChunk& chunk, KvPages& pages);
-  Status attend(int layer, const PrefillChunk& chunk, KvPages& pages);
+  // What holds a row for each token of a step.
+  struct Rows {
+    DeviceBuffer* buffer;
+    size_t row_bytes;
+  };
+  std::array<Rows, 9> rows();
+  int suitable_step_tokens();
+  Status reserve_rows(int n);
+  Status begin(const PrefillStep& step);
+  Status run_layers(const PrefillStep& step, KvPages& pages, const CancelFlag* cancel);
+  Status layer(int layer, const PrefillStep& step, KvPages& pages);
+  Status attention_in(int layer, const PrefillStep& step, KvPages& pages);
+  Status attend(int layer, const PrefillStep& step, KvPages& pages);
   Status attention_out(const CudaLayer& w, int first, int n);
   Status feed_forward(const CudaLayer& w, int first, int n);
   Status norm_rows(const float* x, const float* weight, int n);
   Status multiply_rows(const DeviceMatrix& w, const __half* x, void* y, bool y_is_f32, bool adds,
                        int n, int y_stride);
-  Status hand_out_queries(int layer, const PrefillChunk& chunk);
+  Status hand_out_queries(int layer, const PrefillStep& step);
   Result<std::span<const float>> last_logits(int n);
   Result<std::span<const float>> all_logits(int n);
   float* hidden_row(int row) const {
@@ -44,6 +55,7 @@ class CudaPrefill {
   CudaContext& context_;
   std::unique_ptr<CublasLt> cublas_;
   PrefillKernel attention_kernel_ = PrefillKernel::kAnyGpu;
+  int step_tokens_ = 0;
   int room_ = 0;  // tokens
   DeviceBuffer tokens_, hidden_, x_, qkv_, q_, attended_, ff_, gated_, angles_;
   DeviceBuffer matrix_;  // one of a layer's, unpacked to f16

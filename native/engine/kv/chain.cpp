@@ -73,8 +73,7 @@ int next_chunk_end(int position, int segment_end, int chunk_tokens) {
   return int(std::min<int64_t>(whole, segment_end));
 }
 
-void Chain::append(const SegmentKind& kind, std::span<const Token> tokens) {
-  if (tokens.empty()) return;
+void Chain::append_piece(const SegmentKind& kind, std::span<const Token> tokens) {
   const int begin = n_tokens();
   tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
   const bool continues = kind.generated && !pieces_.empty() && pieces_.back().kind == kind;
@@ -88,13 +87,13 @@ void Chain::append(const SegmentKind& kind, std::span<const Token> tokens) {
   }
 }
 
-void Chain::append_segment(const SegmentKind& kind, std::span<const Token> tokens) {
+void Chain::append(const SegmentKind& kind, std::span<const Token> tokens) {
   const int segment_end = n_tokens() + int(tokens.size());
   while (!tokens.empty()) {
     const int end =
         kind.generated ? segment_end : next_chunk_end(n_tokens(), segment_end, chunk_tokens_);
     const size_t n = size_t(end - n_tokens());
-    append(kind, tokens.first(n));
+    append_piece(kind, tokens.first(n));
     tokens = tokens.subspan(n);
   }
 }

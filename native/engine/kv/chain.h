@@ -1,5 +1,7 @@
 // The hash chain: what a sequence's tokens are, how their K and V were computed, and the name that
-// follows from both. Equal names mean equal bits.
+// follows from both. K and V of equal names stand for one another: they are equal but for their
+// rounding, which depends on the device and on how many chunks it computes at once, and equal to the
+// bit on the processor, which computes one chunk at a time.
 //
 // K and V of a prompt token depend on the tokens before it and on the chunk it was computed in:
 // from the chunk before to its end. Chunks end at absolute multiples of the chunk size, which needs
@@ -51,10 +53,9 @@ class Chain {
   std::span<const Token> tokens() const { return tokens_; }
   int chunk_tokens() const { return chunk_tokens_; }
 
-  // One prompt chunk, or generated tokens (which continue those of the same kind before them).
+  // What of a prompt segment ends with a chunk or with the segment, cut into chunks; or generated
+  // tokens, which continue those of the same kind before them.
   void append(const SegmentKind& kind, std::span<const Token> tokens);
-  // A whole prompt segment in the chunks in which it would be computed, or generated tokens.
-  void append_segment(const SegmentKind& kind, std::span<const Token> tokens);
   // The last position <= n_tokens at which the chain may be cut: between chunks, or anywhere in
   // generated text.
   int boundary(int n_tokens) const;
@@ -74,6 +75,7 @@ class Chain {
     int end;
     SegmentKind kind;
   };
+  void append_piece(const SegmentKind& kind, std::span<const Token> tokens);
   ChainHash hash_page(int begin, int end) const;
   size_t piece_at(int position) const;  // index of the piece that holds this position
 
@@ -84,7 +86,8 @@ class Chain {
   std::vector<ChainHash> page_hashes_;  // of the full KV pages
 };
 
-// The next position > position at which a prompt chunk must end, given where its segment ends.
+// The next position > position at which a prompt chunk must end, given where its segment ends (or a
+// step of several chunks, given how many tokens it has).
 int next_chunk_end(int position, int segment_end, int chunk_tokens);
 
 }  // namespace scholia

@@ -334,7 +334,7 @@ CachedPrefix KvCache::take_cached(SequenceId id, std::span<const Token> upcoming
   // The names of what would be computed, and how far it may be taken.
   const int begin = sequence.chain.n_tokens();
   Chain chain = sequence.chain;
-  chain.append_segment(*sequence.open, upcoming);
+  chain.append(*sequence.open, upcoming);
   const int limit = begin + int(std::min<size_t>(size_t(limit_tokens), upcoming.size()));
   const int first_page = begin / kKvPageTokens;  // an unfinished one is found whole
   const int end_page = pages_for(chain.boundary(limit));
@@ -372,7 +372,7 @@ CachedPrefix KvCache::take_cached(SequenceId id, std::span<const Token> upcoming
 
 int KvCache::find_cached(std::span<const Token> upcoming) const {
   Chain chain(state_->root, state_->config.chunk_tokens);
-  chain.append_segment({}, upcoming);
+  chain.append({}, upcoming);
   const int end_page = pages_for(chain.n_tokens());
   int page = 0;
   while (page < end_page) {

@@ -1,9 +1,10 @@
 // Sequences over KV pages: page tables, reference counts, the hash chain, and saved reads.
 //
 // A sequence is a row of segments. A prompt segment is prefilled in chunks whose boundaries lie at
-// absolute multiples of the chunk size and at segment ends; a generated segment is decoded token by
-// token with a mode, a profile and a budget. Each KV page has a name, the hash chain's at its end
-// (chain.h): equal names mean equal bits, and a generated page is never taken for a prefilled one.
+// absolute multiples of the chunk size and at segment ends, one or several of them at once; a
+// generated segment is decoded token by token with a mode, a profile and a budget. Each KV page has a
+// name, the hash chain's at its end (chain.h): pages of equal names stand for one another, and a
+// generated page is never taken for a prefilled one.
 //
 // A page is written only past what it already holds for others: a slot that somebody else can see
 // is never overwritten; the page is copied first.
@@ -82,7 +83,7 @@ class KvCache {
   // Appends what is already known of `upcoming` (the whole rest of the open segment): pages found
   // in memory, then runs found on disk (checksums verified; a damaged or short run is deleted and
   // counts as not found). Ends at a chunk boundary or with the segment, so that prefill goes on
-  // with equal bits. At most limit_tokens are taken.
+  // there. At most limit_tokens are taken.
   CachedPrefix take_cached(SequenceId sequence, std::span<const Token> upcoming, int limit_tokens);
   // How much take_cached would find for `upcoming` as the first segment of an empty sequence;
   // files are found by name and size.
@@ -92,7 +93,7 @@ class KvCache {
   // positions up to n_tokens() + n_tokens.
   Status reserve(SequenceId sequence, int n_tokens);
   // The K and V of these tokens are now written at the sequence's end, where reserve() made room.
-  // Of a prompt segment: one chunk.
+  // Of a prompt segment: what ends with a chunk or with the segment.
   void append(SequenceId sequence, std::span<const Token> tokens);
   // Ends the open segment; persist saves whole runs and its last, shorter one. On an error of the
   // disk the segment is ended all the same.

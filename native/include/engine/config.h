@@ -21,7 +21,11 @@ struct EngineConfig {
   std::string model_path = "";
   Device device = Device::kAuto;
   int n_threads = 0;           // 0: the machine's cores
-  int chunk_tokens = 512;      // prompt tokens per prefill step; part of a read's identity
+  // Prompts are named, cut, saved and found in chunks of this many tokens: part of a read's identity.
+  int chunk_tokens = 512;
+  // Prompt tokens that are computed at once, a multiple of chunk_tokens; 0: what suits the device.
+  // Not part of a read's identity: the numbers differ in their rounding, as between devices.
+  int prefill_step_tokens = 0;
   size_t kv_pool_bytes = 0;    // 0: enough for one full context, bounded by half of the free memory
   std::string store_dir = "";      // where reads are saved; empty: they are not
 };

@@ -19,7 +19,7 @@
 
 namespace scholia {
 
-// Asks a running call to stop. It is seen between layers; work done in whole chunks is kept.
+// Asks a running call to stop. It is seen between layers; work done in whole steps is kept.
 using CancelFlag = std::atomic<bool>;
 
 struct PrefillProgress {
@@ -30,7 +30,7 @@ struct PrefillProgress {
   int broken_tokens = 0;    // found damaged on disk: that file is gone, they are computed again
   int depth_tokens = 0;     // length of the sequence so far
   double seconds = 0;       // spent computing, cached tokens not counted
-  double tokens_per_second = 0;  // of the last chunk
+  double tokens_per_second = 0;  // of the last step
   // Saving failed (disk_full …): the prefill went on, but the read is in memory only.
   std::optional<Error> store_error;
 };
@@ -199,7 +199,7 @@ class Engine {
   virtual int cached_tokens(std::span<const Token> tokens) const = 0;
 
   // prefill: appends one prompt segment. Cached KV (in memory, then on disk) is taken first.
-  // After kCancelled the whole chunks done stay findable: release the sequence and prefill the same
+  // After kCancelled the whole steps done stay findable: release the sequence and prefill the same
   // segments on a new one to continue.
   virtual Result<PrefillProgress> prefill(SequenceId sequence, std::span<const Token> tokens,
                                           const PrefillOptions& options,
