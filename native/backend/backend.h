@@ -19,7 +19,9 @@ namespace scholia {
 // Which positions of a prefill step yield logits.
 enum class LogitRows : uint8_t { kNone, kLast, kAll };
 
-// What of a prompt is computed at once: one chunk of it or several, which follow each other.
+// What of a prompt is computed at once: one chunk of it or several, which follow each other. Its tokens
+// attend densely; a plan of what each head leaves out would be a field here, as in DecodeStep
+// (native/README.md, "Where the next steps go").
 struct PrefillStep {
   std::span<const Token> tokens;   // at positions [view.n_tokens, view.n_tokens + tokens.size())
   KvView view;                     // pages for the step's own positions are in the table
@@ -36,6 +38,8 @@ struct TokenDraw {
   double random = 0;
 };
 
+// One token of one sequence, with all that is to be known of that sequence. Several chats at once would
+// be a span of these.
 struct DecodeStep {
   Token token = 0;                 // at position view.n_tokens
   KvView view;
