@@ -34,11 +34,11 @@ class CudaPipeline : public ::testing::Test {
   }
   std::span<const Token> document() const { return std::span(tokens_).first(kDocument); }
 
-  std::vector<float> answer(Engine& engine, SequenceId sequence) {
+  std::vector<float> answer(Engine& engine, SequenceId sequence, Mode mode = Mode::kAbSparse) {
     std::vector<float> all;
     EXPECT_TRUE(engine.prefill(sequence, std::span(tokens_).subspan(1500, 21), {}, {}, nullptr).ok());
     for (int i = 0; i < 40; ++i) {
-      EXPECT_TRUE(engine.decode(sequence, tokens_[size_t(1600 + i)], {Mode::kAbSparse, 320}).ok());
+      EXPECT_TRUE(engine.decode(sequence, tokens_[size_t(1600 + i)], {mode, 320}).ok());
       all.insert(all.end(), engine.logits().begin(), engine.logits().end());
     }
     return all;
@@ -105,6 +105,7 @@ TEST_F(CudaPipeline, AReadOpensOnTheOtherDevice) {
   EXPECT_LT(relative_distance(on[0], on[1]), 0.1);
 }
 
+// Answered densely: of random weights' blocks many lie so near the threshold that rounding chooses.
 TEST_F(CudaPipeline, AReadGoesOnOnTheOtherDevice) {
   std::vector<float> straight;
   {
@@ -112,7 +113,7 @@ TEST_F(CudaPipeline, AReadGoesOnOnTheOtherDevice) {
     ASSERT_NE(engine, nullptr);
     const SequenceId sequence = engine->create_sequence();
     ASSERT_TRUE(engine->prefill(sequence, document(), {}, {}, nullptr).ok());
-    straight = answer(*engine, sequence);
+    straight = answer(*engine, sequence, Mode::kDense);
   }
   for (const auto& [first, then] :
        {std::pair{Device::kCpu, Device::kCuda}, {Device::kCuda, Device::kCpu}}) {
@@ -133,7 +134,7 @@ TEST_F(CudaPipeline, AReadGoesOnOnTheOtherDevice) {
     ASSERT_TRUE(went_on.ok());
     EXPECT_EQ(went_on.value().disk_tokens, 1024);
     EXPECT_EQ(engine->cached_tokens(document()), kDocument);
-    EXPECT_LT(relative_distance(answer(*engine, sequence), straight), 0.1);
+    EXPECT_LT(relative_distance(answer(*engine, sequence, Mode::kDense), straight), 0.1);
   }
 }
 
@@ -147,10 +148,10 @@ TEST_F(CudaPipeline, TakesLongStepsOfItsOwnAccord) {
     ASSERT_TRUE(engine->prefill(sequence, document(), {},
                                 [&](const PrefillProgress&) { ++n_steps; }, nullptr).ok());
     EXPECT_EQ(n_steps, step_tokens == 0 ? 1 : (kDocument + step_tokens - 1) / step_tokens);
-    answers.push_back(answer(*engine, sequence));
+    answers.push_back(answer(*engine, sequence, Mode::kDense));
   }
-  EXPECT_LT(relative_distance(answers[1], answers[0]), 0.1);
-  EXPECT_LT(relative_distance(answers[2], answers[0]), 0.1);
+  EXPECT_LT(relative_distance(answers[1], answers[0]), 0.05);
+  EXPECT_LT(relative_distance(answers[2], answers[0]), 0.05);
 }
 
 TEST_F(CudaPipeline, MeasuresHeadsAsTheProcessorDoes) {
