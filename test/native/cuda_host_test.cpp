@@ -2,6 +2,7 @@
 // device runs with which reason.
 #include "backend/choose_backend.h"
 #include "backend/cuda/cuda_check.h"
+#include "backend/cuda/cuda_prefill.h"
 #include "backend/cuda/kernels/weights.cuh"
 #include "cuda_support.h"
 #include "models.h"
@@ -25,6 +26,17 @@ TEST_P(CudaPlanes, TakeNotAByteMoreThanTheFile) {
 INSTANTIATE_TEST_SUITE_P(All, CudaPlanes, ::testing::ValuesIn(kFormats), [](const auto& info) {
   return std::string(ggml_type_name(info.param.type));
 });
+
+// With the rows of Llama-3.1-8B, on cards of 80, 16, 12 and 8 GB that hold 4.9 GB of weights.
+TEST(CudaPrefillSteps, AreShorterWhereThereIsLittleMemory) {
+  constexpr uint64_t kRow = 152'068, kGb = 1'000'000'000;
+  EXPECT_EQ(suitable_step_tokens(75 * kGb, kRow, 131'072), 4096);
+  EXPECT_EQ(suitable_step_tokens(11 * kGb, kRow, 131'072), 4096);
+  EXPECT_EQ(suitable_step_tokens(7 * kGb, kRow, 131'072), 2048);
+  EXPECT_EQ(suitable_step_tokens(3 * kGb, kRow, 131'072), 1024);
+  EXPECT_EQ(suitable_step_tokens(0, kRow, 131'072), 512);
+  EXPECT_EQ(suitable_step_tokens(75 * kGb, kRow, 2000), 2048) << "no longer than a context needs";
+}
 
 class CudaWithoutGpu : public ::testing::Test {
  protected:

@@ -11,9 +11,18 @@ namespace {
 // Tokens of a step if nobody says (docs/benchmarks_cuda.md), and the share of the memory beside the
 // weights that their rows may take.
 constexpr int kMostTokens = 4096, kFewestTokens = 512;
-constexpr int kRoomShare = 16;
+constexpr uint64_t kRoomShare = 16;
 
 }  // namespace
+
+int suitable_step_tokens(uint64_t memory_bytes, uint64_t row_bytes, int max_context) {
+  int n = kMostTokens;
+  while (n > kFewestTokens &&
+         (uint64_t(n) * row_bytes > memory_bytes / kRoomShare || n / 2 >= max_context)) {
+    n /= 2;
+  }
+  return n;
+}
 
 Status CudaPrefill::open_cublas() {
   auto cublas = CublasLt::open();
@@ -31,7 +40,7 @@ Status CudaPrefill::reserve(int step_tokens) {
     event = std::move(made.value());
   }
   attention_kernel_ = choose_prefill_kernel();
-  step_tokens_ = step_tokens != 0 ? step_tokens : suitable_step_tokens();
+  step_tokens_ = step_tokens != 0 ? step_tokens : suitable_step();
   return reserve_rows(step_tokens_);
 }
 
@@ -49,21 +58,16 @@ std::array<CudaPrefill::Rows, 9> CudaPrefill::rows() {
            {&angles_, size_t(hp.rope.n_dims) * 4}}};
 }
 
-// Every step unpacks all weights, so long ones are faster; but what their rows take the KV pool
-// lacks. From the device's whole memory, not from what is free of it now, so that the same device
-// always takes the same steps.
-int CudaPrefill::suitable_step_tokens() {
+// From the device's whole memory, not from what is free of it now, so that the same device always takes
+// the same steps.
+int CudaPrefill::suitable_step() {
   size_t free = 0, total = 0;
   if (cudaMemGetInfo(&free, &total) != cudaSuccess) return kFewestTokens;
   const uint64_t weights = context_.weights().bytes();
-  const uint64_t room = total > weights ? (total - weights) / kRoomShare : 0;
   uint64_t row_bytes = 0;
   for (const Rows& r : rows()) row_bytes += r.row_bytes;
-  int n = kMostTokens;
-  while (n > kFewestTokens && (uint64_t(n) * row_bytes > room || n / 2 >= context_.max_context())) {
-    n /= 2;
-  }
-  return n;
+  return suitable_step_tokens(total > weights ? total - weights : 0, row_bytes,
+                              context_.max_context());
 }
 
 Status CudaPrefill::reserve_rows(int n) {

@@ -9,6 +9,11 @@
 
 namespace scholia::cuda {
 
+// How many of a prompt's tokens a step computes if nobody says. Every step unpacks all weights, so long
+// ones are faster; but what their rows take the KV pool lacks. memory_bytes: of the device, beside the
+// weights; row_bytes: of one token.
+int suitable_step_tokens(uint64_t memory_bytes, uint64_t row_bytes, int max_context);
+
 class CudaPrefill {
  public:
   explicit CudaPrefill(CudaContext& context) : context_(context) {}
@@ -33,7 +38,7 @@ class CudaPrefill {
     size_t row_bytes;
   };
   std::array<Rows, 9> rows();
-  int suitable_step_tokens();
+  int suitable_step();
   Status reserve_rows(int n);
   Status begin(const PrefillStep& step);
   Status run_layers(const PrefillStep& step, KvPages& pages, const CancelFlag* cancel);
