@@ -438,7 +438,6 @@ int run(int argc, char** argv) {
     else if (argument == "--sample") samples = true;
     else if (argument == "--clock") clocks = true;
     else if (argument == "--ctas" && has_value) tuning.ctas_per_sm = numbers(argv[++i]).at(0);
-    else if (argument == "--out-ctas" && has_value) tuning.out_ctas_per_sm = numbers(argv[++i]).at(0);
     else if (argument == "--depths" && has_value) depths = numbers(argv[++i]);
     else if (argument == "--prefill" && has_value) lengths = numbers(argv[++i]);
     else if (argument == "--attention" && has_value) histories = numbers(argv[++i], 0);

@@ -11,9 +11,8 @@ namespace scholia {
 
 // What a benchmark may vary; the defaults are what was measured best (docs/benchmarks_cuda.md).
 struct CudaTuning {
-  int ctas_per_sm = 2;      // of the matrix-vector products
-  int out_ctas_per_sm = 1;  // of attention's output: the next product's CTAs come beside them
-  bool early = true;        // kernels start before the one ahead has ended
+  int ctas_per_sm = 2;  // of the matrix-vector products
+  bool early = true;    // kernels start before the one ahead has ended
 };
 
 // Stages of a decode step, for a benchmark of one or some of them.

@@ -71,11 +71,7 @@ MatvecParams CudaContext::product(const ProductInput& x, MatvecOut out) const {
 }
 
 cudaError_t CudaContext::multiply(const MatvecParams& params) const {
-  return multiply(params, tuning_.ctas_per_sm);
-}
-
-cudaError_t CudaContext::multiply(const MatvecParams& params, int ctas_per_sm) const {
-  return launch_matvec(params, ctas_per_sm * device_.n_sms, tuning_.early, stream());
+  return launch_matvec(params, tuning_.ctas_per_sm * device_.n_sms, tuning_.early, stream());
 }
 
 cudaError_t CudaContext::leave_hidden(const float* hidden, const float* norm,

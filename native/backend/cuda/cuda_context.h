@@ -57,7 +57,6 @@ class CudaContext {
   // A product of the input; its parts are for the caller to add.
   MatvecParams product(const ProductInput& x, MatvecOut out) const;
   cudaError_t multiply(const MatvecParams& params) const;
-  cudaError_t multiply(const MatvecParams& params, int ctas_per_sm) const;
 
   // The hidden row as the products after it read it: those of a layer or the logits. Whoever writes
   // the row leaves it, normalised by the readers' norm.

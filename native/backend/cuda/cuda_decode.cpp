@@ -173,7 +173,7 @@ cudaError_t CudaDecode::enqueue_attention_out(const CudaLayer& w) {
   p.parts[p.n_parts++] = {w.wo, w.bo, hidden_.as<float>()};
   p.next = ffn_in(w);
   p.next_norm = w.ffn_norm;
-  return context_.multiply(p, context_.tuning().out_ctas_per_sm);
+  return context_.multiply(p);
 }
 
 cudaError_t CudaDecode::enqueue_gate_up(const CudaLayer& w) {
