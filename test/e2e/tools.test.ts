@@ -165,6 +165,27 @@ describe("scholia quality", () => {
     ]);
   });
 
+  test("keeps what it compared, and stores the cheapest budget that holds the bar", async () => {
+    const text = await place.write("budgets.txt", textWith([], 1200, 79));
+    const profile = join(place.folder, "with-budget.json");
+    const measure = () =>
+      place.run([
+        ...["quality", ...small.slice(1), "--json", "--texts", text, "--what", "divergence"],
+        ...["--context", "1024", "--tail", "16", "--budgets", "2048,4096", "--store", profile],
+      ]);
+    const first = await measure();
+    const again = await measure();
+    expect(first.err).toContain("budgets.txt: read");
+    expect(again.err).not.toContain("budgets.txt: read");
+    expect(JSON.parse(again.out)).toEqual(JSON.parse(first.out));
+    const { stored } = JSON.parse(first.out) as QualityReport;
+    // Both read all of the context; the first of the equally cheap ones is taken.
+    expect(stored?.defaultBudget.budget).toEqual({ tokens: 2048, percent: 0 });
+    expect(stored?.defaultBudget.measured?.kl.given.value).toBe(0);
+    const { defaultBudget } = parseHeadProfile(await readFile(profile, "utf8"), profile);
+    expect(defaultBudget).toEqual(stored?.defaultBudget);
+  });
+
   test("stops within a tail on Ctrl+C", async () => {
     const text = await place.write("tail.txt", textWith([], 1200, 78));
     const running = place.start([
