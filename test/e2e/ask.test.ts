@@ -45,7 +45,8 @@ describe("scholia ask", () => {
       documentPages: 5,
       pagesWithoutText: [],
       mode: "ab-sparse",
-      budgetTokens: 2048,
+      // A fifth of the context, by the model's profile, and no less than this.
+      budgetTokens: 1024,
     });
     expect(timing.prefillTokens).toBeGreaterThan(coverage.documentTokens);
     expect(timing.cachedTokens).toBe(0);
