@@ -37,11 +37,12 @@ export interface BrowserShell extends WindowShell {
   visit(options?: { width?: number; height?: number; dark?: boolean }): Promise<Page>;
 }
 
-/** The model of the tests on one thread, and answers short enough for them. */
+/** The model of the tests on one thread, and answers short enough for them. Its own budget would be a
+ * smaller one, with which the answer that the tests interrupt ends before they do. */
 async function chooseSmallModel(data: string): Promise<void> {
   await mkdir(data, { recursive: true });
   const library = await openLibrary(data);
-  library.settings.set({ model: "smollm2-135m", threads: 1, maxTokens: 64 });
+  library.settings.set({ model: "smollm2-135m", threads: 1, budgetTokens: 2048, maxTokens: 64 });
   library.close();
 }
 
