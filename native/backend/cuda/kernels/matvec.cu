@@ -276,7 +276,7 @@ __device__ __forceinline__ float result_of(MatvecOut out, const Operands& with, 
 struct Split {
   int first_cta[MatvecParams::kMaxParts + 1];
   int granules[MatvecParams::kMaxParts], n_longer[MatvecParams::kMaxParts];
-  int granule;   // rows
+  int granule;     // rows
   int slice_bits;  // of the number of a row's slices
 };
 
@@ -297,8 +297,8 @@ __device__ __forceinline__ void multiply_share(const MatvecParams& p, const Spli
                                             : ProductInput::rounded_bytes(p.x.n_units));
   float* sums = reinterpret_cast<float*>(shared + n_bytes);
   __shared__ float shared_factor;
-  const int rows_each = p.out == MatvecOut::kGatePairs ? 2 : 1;
-  const int first_out = first / rows_each, n_out = (end - first) / rows_each;
+  const bool pairs = p.out == MatvecOut::kGatePairs;
+  const int first_out = pairs ? first / 2 : first, n_out = pairs ? (end - first) / 2 : end - first;
 
   RowStream<kFormat> rows(matrix, first, end, split.slice_bits);
   let_next_start();

@@ -43,21 +43,19 @@ __device__ __forceinline__ unsigned transposed(unsigned x) {
   return y;
 }
 
-// 16 bytes to shared memory; zeros when not wanted.
-__device__ __forceinline__ void copy_16_async(unsigned to_shared, const void* from, bool wanted) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to_shared), "l"(from),
-               "r"(wanted ? 16 : 0)
-               : "memory");
-}
 // 4 bytes to shared memory.
 __device__ __forceinline__ void copy_4_async(unsigned to_shared, const void* from) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to_shared), "l"(from) : "memory");
 }
-// 4, 8, 12 or 16 bytes, then zeros up to 16.
+// 0, 4, 8, 12 or 16 bytes to shared memory, then zeros up to 16.
 __device__ __forceinline__ void copy_async(unsigned to_shared, const void* from, int n_bytes) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to_shared), "l"(from),
                "r"(n_bytes)
                : "memory");
+}
+// 16 bytes to shared memory; zeros when not wanted.
+__device__ __forceinline__ void copy_16_async(unsigned to_shared, const void* from, bool wanted) {
+  copy_async(to_shared, from, wanted ? 16 : 0);
 }
 __device__ __forceinline__ void commit_copies() {
   asm volatile("cp.async.commit_group;" ::: "memory");
