@@ -113,6 +113,8 @@ export interface QualityReport {
   divergence: DivergenceRow[];
   /** Geometric mean of a mode's KL over the texts, as a share of uniform 32's. */
   klOfUniform32: { mode: string; ratio: Estimate }[];
+  /** The same as a share of Quest's, where its INT4 digests were compared, too. */
+  klOfQuest: { mode: string; ratio: Estimate }[];
   /** A mode's KL, mean over the positions of the texts of a kind, and whether all of both intervals lies
    * below the bar. */
   bar: { mode: string; kl: Record<TextKind, Estimate>; holds: boolean }[];

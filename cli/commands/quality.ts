@@ -87,10 +87,14 @@ const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
 const mean = (values: number[]): number =>
   values.reduce((sum, value) => sum + value, 0) / Math.max(1, values.length);
 
+const ratioIn = (ratios: QualityReport["klOfUniform32"]) => (mode: string) =>
+  estimate(ratios.find((row) => row.mode === mode)!.ratio);
+
 const shareOfDense = ({ bytesPerToken, denseBytesPerToken }: DivergenceRow): number =>
   bytesPerToken / denseBytesPerToken;
 
-function divergenceLines({ divergence, modes, klOfUniform32, bar }: QualityReport): string[] {
+function divergenceLines(report: QualityReport): string[] {
+  const { divergence, modes, klOfUniform32, klOfQuest, bar } = report;
   if (divergence.length === 0) return [];
   const texts = [...new Set(divergence.map(({ text }) => text))];
   const of = (mode: string) => divergence.filter((row) => row.mode === mode);
@@ -108,9 +112,8 @@ function divergenceLines({ divergence, modes, klOfUniform32, bar }: QualityRepor
           .kl.toFixed(4),
       ),
     ),
-    cells("of uniform 32's (95 %)", (mode) =>
-      estimate(klOfUniform32.find((row) => row.mode === mode)!.ratio),
-    ),
+    cells("of uniform 32's (95 %)", ratioIn(klOfUniform32)),
+    ...(klOfQuest.length === 0 ? [] : [cells("of Quest's (95 %)", ratioIn(klOfQuest))]),
     cells("mean as it is (95 %)", (mode) => estimate(barOf(mode).kl.given)),
     cells("mean with facts asked (95 %)", (mode) => estimate(barOf(mode).kl.retrieval)),
     cells(`below ${given} and ${retrieval}`, (mode) => (barOf(mode).holds ? "yes" : "no")),

@@ -45,6 +45,7 @@ import {
   dense,
   profiled,
   profiledAtEqualBytes,
+  questName,
   type ReadingMode,
   shuffled,
   summarised,
@@ -148,7 +149,8 @@ async function measure(
     seed: input.seed,
     modes: names,
     divergence: divergence.map(rowOf),
-    klOfUniform32: divergence.length === 0 ? [] : ratiosOf(divergence, names, input.seed),
+    klOfUniform32: ratiosOf(divergence, names, "uniform 32", input.seed),
+    klOfQuest: ratiosOf(divergence, names, questName, input.seed),
     bar: divergence.length === 0 ? [] : barOf(divergence, names, input.seed),
     tasks,
     ...lessDense(tasks, tasks.length === 0 ? [] : names, input.seed),
@@ -287,13 +289,17 @@ const rowOf = (row: Divergence): DivergenceRow => ({
   positions: row.klByPosition.length,
 });
 
-function ratiosOf(rows: Divergence[], modes: string[], seed: number) {
+/** To a mode that was measured; none where it was not. */
+function ratiosOf(
+  rows: Divergence[],
+  modes: string[],
+  base: string,
+  seed: number,
+): MeasuredReport["klOfUniform32"] {
   const of = (mode: string) =>
     rows.filter((row) => row.mode === mode).map(({ klByPosition }) => klByPosition);
-  return modes.map((mode) => ({
-    mode,
-    ratio: ratioInterval(of(mode), of("uniform 32"), seed),
-  }));
+  if (of(base).length === 0) return [];
+  return modes.map((mode) => ({ mode, ratio: ratioInterval(of(mode), of(base), seed) }));
 }
 
 function barOf(rows: Divergence[], modes: string[], seed: number): MeasuredReport["bar"] {

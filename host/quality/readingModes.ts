@@ -65,6 +65,12 @@ export function budgeted(mode: ReadingMode, budget: Budget, depthTokens: number)
   };
 }
 
+const summarisedName = (digest: DigestKind, bits: DigestBits): string =>
+  `${digest} ${bits === 16 ? "f16" : `INT${bits}`}`;
+
+/** What {@link summarised} calls Quest's digests in the bits that ours have. */
+export const questName = summarisedName("quest", 4);
+
 /** Blocks of 32 tokens for every head, summarised in another way. A digest of one vector stands for 16
  * tokens, so that it takes the bytes that two vectors take for 32. */
 export function summarised(
@@ -77,7 +83,7 @@ export function summarised(
   const { profile, ...mode } = uniform(engine, blockTokens, budgetTokens);
   return {
     ...mode,
-    name: `${digest} ${digestBits === 16 ? "f16" : `INT${digestBits}`}`,
+    name: summarisedName(digest, digestBits),
     profile: { ...profile, digest, digestBits },
   };
 }

@@ -28,6 +28,7 @@ function reportOf(modes: Record<string, { kl: number; bytes: number; holds: bool
       row(mode, "retrieval", 2 * kl, bytes),
     ]),
     klOfUniform32: entries.map(([mode, { kl }]) => ({ mode, ratio: exactly(kl) })),
+    klOfQuest: [] as QualityReport["klOfQuest"],
     bar: entries.map(([mode, { kl, holds }]) => ({
       mode,
       kl: { given: exactly(kl), retrieval: exactly(2 * kl) },
@@ -56,6 +57,15 @@ describe("the report of scholia quality", () => {
     expect(text).toContain("| mean with facts asked (95 %) | 0.200 (0.180 to 0.220) |");
     expect(text).toMatch(
       /^The cheapest that stays below 0\.02 .*: profile, 8 %, 15\.0 MB per token\.$/m,
+    );
+  });
+
+  test("compares with Quest where that was measured", () => {
+    const modes = { "uniform 32": { kl: 0.1, bytes: 10e6, holds: false } };
+    expect(qualityText(reportOf(modes))).not.toContain("Quest");
+    const klOfQuest = [{ mode: "uniform 32", ratio: exactly(0.5) }];
+    expect(qualityText({ ...reportOf(modes), klOfQuest })).toContain(
+      "| of Quest's (95 %) | 0.500 (0.450 to 0.550) |",
     );
   });
 
