@@ -3,7 +3,9 @@
 #include <llama.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
+#include <future>
 #include <numeric>
 #include <thread>
 
@@ -32,8 +34,10 @@ constexpr auto kMemoryEvery = std::chrono::milliseconds(100);
 // divergence of its own and makes ties of likeliest tokens. Shorter pieces would change the mode more
 // often, and a change builds its digests anew.
 constexpr size_t kTailPieceTokens = 256;
-// Of a mode's own logits so many rows, for as many threads, are held until they are compared.
+// Of a mode's own logits so many rows, for as many threads, are held until they are compared, and as many
+// are read meanwhile.
 constexpr size_t kTailRowsAtOnce = 32;
+using TailRows = std::array<std::vector<float>, 2>;  // [rows][n_vocab], by turns
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -189,9 +193,10 @@ class Pipeline final : public Engine {
                        std::span<const TailMode> modes, const TailCallback& on_progress,
                        const CancelFlag* cancel, std::vector<TailComparison>& comparisons);
   // truth: [piece][n_vocab], of dense reading. following: the tail's tokens after each of the piece's.
+  // rows: room.
   Status compare_piece(SequenceId sequence, std::span<const Token> piece,
                        std::span<const Token> following, const DecodeOptions& options,
-                       std::span<const float> truth, const CancelFlag* cancel,
+                       std::span<const float> truth, TailRows& rows, const CancelFlag* cancel,
                        TailComparison& comparison);
   // Decodes the tokens and keeps the logits of each, [tokens][n_vocab]; adds up what was read.
   Status read_rows(SequenceId sequence, std::span<const Token> tokens, const DecodeOptions& options,
@@ -754,6 +759,7 @@ Status Pipeline::compare_forks(std::span<const SequenceId> forks, std::span<cons
                                const CancelFlag* cancel,
                                std::vector<TailComparison>& comparisons) {
   std::vector<float> truth;
+  TailRows rows;
   for (size_t at = 0; at < tail.size(); at += kTailPieceTokens) {
     const size_t end = std::min(tail.size(), at + kTailPieceTokens);
     const auto piece = tail.subspan(at, end - at);
@@ -766,7 +772,7 @@ Status Pipeline::compare_forks(std::span<const SequenceId> forks, std::span<cons
     for (size_t i = 0; i < modes.size(); ++i) {
       if (Status status = set_profile(modes[i].profile); !status.ok()) return status;
       if (Status status = compare_piece(forks[i + 1], piece, following, modes[i].options, truth,
-                                        cancel, comparisons[i]);
+                                        rows, cancel, comparisons[i]);
           !status.ok()) {
         return status;
       }
@@ -776,27 +782,30 @@ Status Pipeline::compare_forks(std::span<const SequenceId> forks, std::span<cons
   return {};
 }
 
+// A device reads the next rows while the processor compares these. Where the processor reads them, too,
+// one comes after the other.
 Status Pipeline::compare_piece(SequenceId sequence, std::span<const Token> piece,
                                std::span<const Token> following, const DecodeOptions& options,
-                               std::span<const float> truth, const CancelFlag* cancel,
-                               TailComparison& comparison) {
-  std::vector<float> rows;
+                               std::span<const float> truth, TailRows& rows,
+                               const CancelFlag* cancel, TailComparison& comparison) {
+  const auto when = kv_->pages().is_on_host() ? std::launch::deferred : std::launch::async;
+  std::future<Status> compared;
   for (size_t at = 0; at < piece.size(); at += kTailRowsAtOnce) {
     const size_t n_rows = std::min(kTailRowsAtOnce, piece.size() - at);
-    if (Status status = read_rows(sequence, piece.subspan(at, n_rows), options, cancel, rows,
+    std::vector<float>& own = rows[at / kTailRowsAtOnce % 2];
+    const Status read = read_rows(sequence, piece.subspan(at, n_rows), options, cancel, own,
                                   comparison);
-        !status.ok()) {
-      return status;
+    if (!read.ok()) return read;
+    if (compared.valid()) {
+      if (Status before = compared.get(); !before.ok()) return before;
     }
     const auto next = following.subspan(std::min(at, following.size()));
-    if (Status status = compare_rows(truth.subspan(at * info_.n_vocab, rows.size()), rows,
-                                     info_.n_vocab, next.first(std::min(n_rows, next.size())),
-                                     config_.n_threads, comparison);
-        !status.ok()) {
-      return status;
-    }
+    compared = std::async(when, [=, this, &own, &comparison] {  // adds what read_rows doesn't
+      return compare_rows(truth.subspan(at * info_.n_vocab, own.size()), own, info_.n_vocab,
+                          next.first(std::min(n_rows, next.size())), config_.n_threads, comparison);
+    });
   }
-  return {};
+  return compared.get();
 }
 
 Status Pipeline::read_rows(SequenceId sequence, std::span<const Token> tokens,
