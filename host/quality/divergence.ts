@@ -1,12 +1,9 @@
 /** How far sparse reading is from dense reading of the same text: the Kullback-Leibler divergence
  * KL(dense || sparse) of the next-token distributions, token by token, teacher forced. */
-import { createHash } from "node:crypto";
-import { readFile } from "node:fs/promises";
-import { join } from "node:path";
 import { z } from "zod";
 import type { TextKind } from "../../contract/quality.ts";
 import type { Engine, Stoppable, TailComparison } from "../engine/engine.ts";
-import { writeWhole } from "../store/files.ts";
+import { type FileOf, keep, readingOf, readKept } from "./kept.ts";
 import type { ReadingMode } from "./readingModes.ts";
 
 /** A text whose last tokens are read one by one. */
@@ -44,9 +41,9 @@ export interface Divergence {
 }
 
 export interface DivergenceCall extends Stoppable {
-  /** Folder for what was measured of each text and mode, so that a measurement that was stopped goes on
+  /** Where what was measured of each text and mode is kept, so that a measurement that was stopped goes on
    * from there. */
-  keepIn?: string;
+  keepIn?: FileOf;
   onProgress?: (done: string) => void;
 }
 
@@ -59,17 +56,18 @@ export async function measureDivergence(
   modes: ReadingMode[],
   { keepIn, ...call }: DivergenceCall = {},
 ): Promise<Divergence[]> {
-  const paths = modes.map((mode) =>
-    keepIn === undefined ? null : join(keepIn, `${keyOf(engine, text, mode)}.json`),
+  const bytes = new Uint8Array(text.tokens.buffer, text.tokens.byteOffset, text.tokens.byteLength);
+  const paths = modes.map(
+    (mode) => keepIn?.("tail", text.tailTokens, bytes, readingOf(mode)) ?? null,
   );
-  const kept = await Promise.all(paths.map(read));
+  const kept = await Promise.all(paths.map((path) => readKept(path, comparisonSchema)));
   const missing = modes.filter((_mode, index) => kept[index] === null);
   const measured = missing.length === 0 ? [] : await measure(engine, text, missing, call);
   for (const [index, path] of paths.entries()) {
     if (kept[index] !== null) continue;
     const comparison = measured.shift()!;
     kept[index] = comparison;
-    if (path !== null) await writeWhole(path, JSON.stringify(comparison));
+    if (path !== null) await keep(path, comparison);
   }
   return modes.map((mode, index) => ({
     text: text.name,
@@ -91,26 +89,6 @@ const comparisonSchema = z.strictObject({
   blocksPerToken: z.number(),
 });
 type Comparison = z.infer<typeof comparisonSchema>;
-
-async function read(path: string | null): Promise<Comparison | null> {
-  if (path === null) return null;
-  try {
-    return comparisonSchema.parse(JSON.parse(await readFile(path, "utf8")));
-  } catch {
-    return null;
-  }
-}
-
-/** Names a comparison by all that it depends on. */
-function keyOf({ model, device }: Engine, text: HeldOutText, mode: ReadingMode): string {
-  const { profile, budgetTokens } = mode;
-  const read = [mode.mode, budgetTokens, profile.digest, profile.digestBits ?? 4];
-  return createHash("sha256")
-    .update(JSON.stringify([1, model.fingerprint, device, text.tailTokens, ...read]))
-    .update(JSON.stringify([Array.from(profile.blockTokens), Array.from(profile.budgetShare)]))
-    .update(new Uint8Array(text.tokens.buffer, text.tokens.byteOffset, text.tokens.byteLength))
-    .digest("hex");
-}
 
 async function measure(
   engine: Engine,

@@ -39,6 +39,7 @@ import {
   shareInterval,
   stratifiedInterval,
 } from "./intervals.ts";
+import { type FileOf, keptFiles } from "./kept.ts";
 import {
   atBytesOfUniform32,
   budgeted,
@@ -53,8 +54,8 @@ import {
 } from "./readingModes.ts";
 import { runTasks } from "./runTasks.ts";
 
-/** With the profiles that are compared read, and the folder where measurements are kept. */
-type QualityInput = RunParsed<"quality.run"> & { compared: HeadProfile[]; keepIn: string };
+/** With the profiles that are compared read, and where measurements are kept. */
+type QualityInput = RunParsed<"quality.run"> & { compared: HeadProfile[]; keepIn: FileOf };
 
 /** Leaves the engine with the profile that it had.
  * @param profile of the model; null: none, and only uniform reading is measured */
@@ -73,7 +74,7 @@ export async function measureQuality(
     );
   try {
     const compared = await Promise.all(input.profiles.map(loadHeadProfile));
-    const keepIn = join(dataDir, "quality");
+    const keepIn = await keptFiles(join(dataDir, "quality"), engine);
     const report = await measure({ ...input, compared, keepIn }, engine, profile, documents, sink);
     return { ...report, stored: await store(input, profile, report) };
   } finally {
@@ -125,6 +126,7 @@ async function measure(
           contextTokens,
           essay: opened.map(({ text }) => text).join("\n"),
           seed: input.seed,
+          keepIn: input.keepIn,
         },
         sink,
       )

@@ -1,5 +1,7 @@
 /** Runs tasks: each document is read once, densely, and each question is put to a fork of it in every
  * mode. */
+import { createHash } from "node:crypto";
+import { z } from "zod";
 import { ScholiaError } from "../../contract/errors.ts";
 import type { TaskName, TaskScore } from "../../contract/quality.ts";
 import type { RunSink } from "../channel.ts";
@@ -7,6 +9,7 @@ import type { Engine } from "../engine/engine.ts";
 import { randomNumbers } from "../tokens/madeUpText.ts";
 import { layOutPrompt, type Piece } from "../tokens/prompt.ts";
 import { tokenizeSegment } from "../tokens/tokenize.ts";
+import { type FileOf, keep, readingOf, readKept } from "./kept.ts";
 import type { ReadingMode } from "./readingModes.ts";
 import { stopIfAsked } from "./stopIfAsked.ts";
 import { makeTask, scoreOf, type TaskQuestion, type TaskSample } from "./tasks.ts";
@@ -19,8 +22,11 @@ export interface TaskPlan {
   contextTokens: number;
   essay: string;
   seed: number;
+  /** Where the answers about each document are kept, so that a run that was stopped goes on from there. */
+  keepIn: FileOf;
 }
 
+/** The first document of every task, then the second: a run that is stopped has as many of each. */
 export async function runTasks(
   engine: Engine,
   modes: readonly ReadingMode[],
@@ -28,13 +34,56 @@ export async function runTasks(
   sink: RunSink,
 ): Promise<TaskScore[]> {
   const scores: TaskScore[] = [];
-  for (const name of plan.names)
-    for (let sample = 0; sample < plan.samples; sample++) {
-      const seed = plan.seed * 1_000_003 + sample * 7919 + hashOf(name);
-      const task = await fittedTask(engine, name, plan, seed, sink.signal);
-      scores.push(...(await runTask(engine, modes, { name, sample, task }, sink)));
-    }
+  for (let sample = 0; sample < plan.samples; sample++)
+    for (const name of plan.names)
+      scores.push(...(await answersAbout(engine, modes, plan, name, sample, sink)));
   return scores;
+}
+
+/** What does not depend on what the mode is called. */
+const answersSchema = z
+  .array(
+    z.strictObject({
+      question: z.number(),
+      score: z.number(),
+      text: z.string(),
+      bytesPerToken: z.number(),
+      denseBytesPerToken: z.number(),
+    }),
+  )
+  .min(1);
+type Answers = z.infer<typeof answersSchema>;
+
+/** Another number when tasks are made or asked otherwise: what was kept of them is no longer theirs. */
+const tasksVersion = 1;
+
+async function answersAbout(
+  engine: Engine,
+  modes: readonly ReadingMode[],
+  plan: TaskPlan,
+  name: TaskName,
+  sample: number,
+  sink: RunSink,
+): Promise<TaskScore[]> {
+  const seed = plan.seed * 1_000_003 + sample * 7919 + hashOf(name);
+  const essay = createHash("sha256").update(plan.essay).digest("hex");
+  const paths = modes.map((mode) =>
+    plan.keepIn("task", tasksVersion, name, seed, plan.contextTokens, essay, readingOf(mode)),
+  );
+  const kept = await Promise.all(paths.map((path) => readKept(path, answersSchema)));
+  const missing = modes.filter((_mode, index) => kept[index] === null);
+  if (missing.length > 0) {
+    const task = await fittedTask(engine, name, plan, seed, sink.signal);
+    const asked = await askTask(engine, missing, { title: `${name} ${sample + 1}`, task }, sink);
+    for (const [index, path] of paths.entries()) {
+      if (kept[index] !== null) continue;
+      kept[index] = asked.shift()!;
+      await keep(path, kept[index]);
+    }
+  }
+  return modes.flatMap((mode, index) =>
+    kept[index]!.map((answer) => ({ task: name, sample, mode: mode.name, ...answer })),
+  );
 }
 
 const hashOf = (name: string): number =>
@@ -112,35 +161,37 @@ const promptOf = (engine: Engine, text: string, { question }: TaskQuestion) =>
     question,
   );
 
-async function runTask(
+/** @returns of each mode */
+async function askTask(
   engine: Engine,
   modes: readonly ReadingMode[],
-  { name, sample, task }: { name: TaskName; sample: number; task: TaskSample },
+  { title, task }: { title: string; task: TaskSample },
   sink: RunSink,
-): Promise<TaskScore[]> {
+): Promise<Answers[]> {
   const { document } = promptOf(engine, task.document, task.questions[0]!);
   const { tokens } = await tokenizeSegment(engine, document);
   const read = await engine.createSequence();
-  const scores: TaskScore[] = [];
+  const answers: Answers[] = [];
   try {
     await engine.prefill(read, tokens, { wantLogits: false, signal: sink.signal });
     for (const mode of modes) {
       await engine.setProfile(mode.profile);
+      const own: Answers = [];
       for (const [index, question] of task.questions.entries()) {
         const answer = await answerTo(engine, read, task.document, question, mode, sink);
-        const score = scoreOf(question, answer.text);
-        scores.push({ task: name, sample, question: index, mode: mode.name, score, ...answer });
+        own.push({ question: index, score: scoreOf(question, answer.text), ...answer });
       }
+      answers.push(own);
     }
   } finally {
     await engine.release(read);
   }
-  const said = modes.map((mode) => {
-    const own = scores.filter((score) => score.mode === mode.name);
-    return `${mode.name} ${(own.reduce((sum, { score }) => sum + score, 0) / own.length).toFixed(2)}`;
+  const said = modes.map(({ name }, index) => {
+    const own = answers[index]!;
+    return `${name} ${(own.reduce((sum, { score }) => sum + score, 0) / own.length).toFixed(2)}`;
   });
-  sink.notice(`${name} ${sample + 1}, ${tokens.length} tokens: ${said.join(", ")}`);
-  return scores;
+  sink.notice(`${title}, ${tokens.length} tokens: ${said.join(", ")}`);
+  return answers;
 }
 
 async function answerTo(
@@ -150,7 +201,7 @@ async function answerTo(
   question: TaskQuestion,
   { mode, budgetTokens }: ReadingMode,
   { signal }: RunSink,
-): Promise<Pick<TaskScore, "text" | "bytesPerToken" | "denseBytesPerToken">> {
+): Promise<Omit<Answers[number], "question" | "score">> {
   const fork = await engine.fork(read);
   try {
     const { conversation } = promptOf(engine, document, question);
