@@ -110,6 +110,8 @@ export interface QualityReport {
   budgetTokens: number;
   seed: number;
   modes: string[];
+  /** Those whose budget was set so that they read the bytes of uniform 32. */
+  equalBytes: string[];
   divergence: DivergenceRow[];
   /** Geometric mean of a mode's KL over the texts, as a share of uniform 32's. */
   klOfUniform32: { mode: string; ratio: Estimate }[];

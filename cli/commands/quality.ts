@@ -129,7 +129,23 @@ function divergenceLines(report: QualityReport): string[] {
     cells("blocks per token", (mode) => count(mean(of(mode).map((row) => row.blocksPerToken)))),
     cells("positions", (mode) => count(of(mode).reduce((sum, row) => sum + row.positions, 0))),
     "",
+    ...unequalLines(report, readBy),
     cheapestLine(modes.map((mode) => ({ ...barOf(mode), bytes: readBy(mode) }))),
+  ];
+}
+
+/** Closer is what whole blocks allow. */
+const equalWithin = 0.02;
+
+/** Modes that were to read the bytes of uniform 32 and could not. */
+function unequalLines({ equalBytes }: QualityReport, readBy: (mode: string) => number): string[] {
+  const wanted = readBy("uniform 32");
+  const unequal = equalBytes.filter((mode) => Math.abs(readBy(mode) / wanted - 1) > equalWithin);
+  if (unequal.length === 0) return [];
+  const read = unequal.map((mode) => `${mode}, ${bytes(readBy(mode))}`).join("; ");
+  return [
+    `Not at the bytes of uniform 32, ${bytes(wanted)} per token: ${read}. No head reads less than the first and last tokens and a block.`,
+    "",
   ];
 }
 

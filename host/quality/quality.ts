@@ -150,6 +150,7 @@ async function measure(
     budgetTokens: input.budgetTokens,
     seed: input.seed,
     modes: names,
+    equalBytes: modes.filter(({ wantsEqualBytes }) => wantsEqualBytes).map(({ name }) => name),
     divergence: divergence.map(rowOf),
     klOfUniform32: ratiosOf(divergence, names, "uniform 32", input.seed),
     klOfQuest: ratiosOf(divergence, names, questName, input.seed),

@@ -19,6 +19,8 @@ export interface ReadingMode {
   mode: Mode;
   budgetTokens: number;
   profile: HeadProfileInput;
+  /** Its budget was set so that it reads the bytes of uniform 32. */
+  wantsEqualBytes?: true;
 }
 
 /** Modes depend on the model alone. */
@@ -99,7 +101,8 @@ export function atBytesOfUniform32(
   const own = digestBytes(engine, profile, budgetTokens, depthTokens);
   const wanted = digestBytes(engine, uniformProfile(engine.model), budgetTokens, depthTokens);
   const tokenBytes = 4 * engine.model.headDim * profile.blockTokens.length;
-  return { ...mode, budgetTokens: budgetTokens - Math.ceil((own - wanted) / tokenBytes) };
+  const less = Math.ceil((own - wanted) / tokenBytes);
+  return { ...mode, budgetTokens: budgetTokens - less, wantsEqualBytes: true };
 }
 
 /** Of all heads. */

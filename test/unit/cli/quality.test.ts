@@ -23,6 +23,7 @@ function reportOf(modes: Record<string, { kl: number; bytes: number; holds: bool
     ...{ model: "A model", device: "cpu", profile: "it", contextTokens: 6144, budgetTokens: 1024 },
     seed: 1,
     modes: entries.map(([mode]) => mode),
+    equalBytes: [] as string[],
     divergence: entries.flatMap(([mode, { kl, bytes }]) => [
       row(mode, "given", kl, bytes),
       row(mode, "retrieval", 2 * kl, bytes),
@@ -66,6 +67,18 @@ describe("the report of scholia quality", () => {
     const klOfQuest = [{ mode: "uniform 32", ratio: exactly(0.5) }];
     expect(qualityText({ ...reportOf(modes), klOfQuest })).toContain(
       "| of Quest's (95 %) | 0.500 (0.450 to 0.550) |",
+    );
+  });
+
+  test("says which modes could not read the bytes of uniform 32", () => {
+    const report = reportOf({
+      "uniform 32": { kl: 0.1, bytes: 3.35e6, holds: false },
+      "profile, same bytes": { kl: 0.05, bytes: 3.72e6, holds: false },
+      "quest INT4": { kl: 0.2, bytes: 3.36e6, holds: false },
+    });
+    expect(qualityText(report)).not.toContain("Not at the bytes");
+    expect(qualityText({ ...report, equalBytes: ["profile, same bytes", "quest INT4"] })).toContain(
+      "Not at the bytes of uniform 32, 3.35 MB per token: profile, same bytes, 3.72 MB. No head",
     );
   });
 
