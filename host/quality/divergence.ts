@@ -127,7 +127,3 @@ function comparisonOf(compared: TailComparison): Comparison {
 
 const mean = (values: Float64Array | Uint8Array): number =>
   (values as Float64Array).reduce((sum, value) => sum + value, 0) / Math.max(1, values.length);
-
-export function geometricMean(values: number[]): number {
-  return Math.exp(values.reduce((sum, value) => sum + Math.log(value), 0) / values.length);
-}

@@ -5,31 +5,25 @@ import { names } from "../../host/quality/madeUpFacts.ts";
 import type { ReadingMode } from "../../host/quality/readingModes.ts";
 import type { NeedleText } from "./texts.ts";
 
-/** `freely`: the model finds its own words. `begun`: it goes on from the fact's words up to the
- * value, read token by token in the mode that is tested; a small model that would not answer shows
- * then whether it found the place. */
-export type Asked = "freely" | "begun";
-
 export interface NeedleAnswer {
   question: string;
   value: string;
   /** By mode. */
-  answers: { mode: string; asked: Asked; answer: string; found: boolean }[];
+  answers: { mode: string; answer: string; found: boolean }[];
 }
 
-const answerTokens = 48;
 const valueTokens = 12;
 
-/** Reads the document once; every question is asked of a fork of it, in every mode. */
+/** Reads the document once; every question is asked of a fork of it, in every mode. The answer is begun:
+ * the fact's words up to the value are read token by token in the mode that is tested, so that a small
+ * model that would not answer shows whether it found the place. */
 export async function askNeedles(
   engine: Engine,
   { document, questions }: NeedleText,
   modes: ReadingMode[],
-  onProgress: (done: string) => void = () => {},
 ): Promise<NeedleAnswer[]> {
   const sequence = await engine.createSequence();
   await engine.prefill(sequence, document, { persist: true, wantLogits: false });
-  onProgress("read");
   const rows: NeedleAnswer[] = questions.map(({ fact }) => ({
     question: fact.question,
     value: fact.value,
@@ -39,13 +33,10 @@ export async function askNeedles(
     for (const mode of modes) {
       await engine.setProfile(mode.profile);
       for (const [index, question] of questions.entries()) {
-        for (const asked of ["freely", "begun"] as const) {
-          const answer = await ask(engine, sequence, question, asked, mode);
-          const found = names(answer, question.fact.value);
-          rows[index]!.answers.push({ mode: mode.name, asked, answer, found });
-        }
+        const answer = await ask(engine, sequence, question, mode);
+        const found = names(answer, question.fact.value);
+        rows[index]!.answers.push({ mode: mode.name, answer, found });
       }
-      onProgress(mode.name);
     }
     return rows;
   } finally {
@@ -57,25 +48,23 @@ async function ask(
   engine: Engine,
   document: number,
   { tokens, opening }: NeedleText["questions"][number],
-  asked: Asked,
   { mode, budgetTokens }: ReadingMode,
 ): Promise<string> {
   const sequence = await engine.fork(document);
   await engine.prefill(sequence, tokens);
-  if (asked === "begun")
-    for (const token of opening) await engine.decode(sequence, token, { mode, budgetTokens });
+  for (const token of opening) await engine.decode(sequence, token, { mode, budgetTokens });
   const { text } = await engine.generate(sequence, {
     mode,
     budgetTokens,
-    maxTokens: asked === "begun" ? valueTokens : answerTokens,
+    maxTokens: valueTokens,
     temperature: 0,
   });
   await engine.release(sequence);
   return text;
 }
 
-export function foundBy(answers: NeedleAnswer[], mode: string, asked: Asked): number {
+export function foundBy(answers: NeedleAnswer[], mode: string): number {
   return answers.filter(({ answers }) =>
-    answers.some((answer) => answer.mode === mode && answer.asked === asked && answer.found),
+    answers.some((answer) => answer.mode === mode && answer.found),
   ).length;
 }
