@@ -262,7 +262,7 @@ export const en = {
     denseDetail: "Every head reads everything. Slower the longer the document",
     sparse: "AB-Sparse {{budget}}",
     sparseOwn: "AB-Sparse",
-    ownDetail: "As much as was measured to be enough for this model",
+    ownDetail: "As much as was measured to be enough for this model; 2,048 tokens where nothing was",
   },
 
   context: {
@@ -503,7 +503,7 @@ export const en = {
     modes: { "ab-sparse": "AB-Sparse", dense: "Dense" },
     budget: "Budget",
     budgetHint:
-      "Tokens that a head reads for a word, on average. More is slower and closer to dense. Empty: as much as was measured to be enough for the model.",
+      "Tokens that a head reads for a word, on average. More is slower and closer to dense. Empty: as much as was measured to be enough for the model; 2,048 where nothing was.",
     maxTokens: "Longest answer",
     maxTokensHint: "In tokens. This room is kept free in the context.",
     temperature: "Temperature",
