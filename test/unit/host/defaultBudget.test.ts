@@ -1,8 +1,9 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import type { DivergenceRow } from "../../../contract/quality.ts";
+import { type DivergenceRow, qualityBar } from "../../../contract/quality.ts";
+import { findModel } from "../../../host/models/catalog.ts";
 import { loadHeadProfile, shippedProfilesDir } from "../../../host/models/headProfile.ts";
 import { cheapestBudget, writeDefaultBudget } from "../../../host/quality/defaultBudget.ts";
 
@@ -71,5 +72,23 @@ test("a profile that is written with it is read again with it", async () => {
     expect({ ...read, defaultBudget: profile.defaultBudget }).toEqual(profile);
   } finally {
     await rm(folder, { recursive: true });
+  }
+});
+
+test("every shipped profile is of a model of the catalog, and its default budget holds the bar", async () => {
+  const files = await readdir(shippedProfilesDir());
+  expect(files.sort()).toEqual([
+    "qwen2.5-coder-0.5b.json",
+    "qwen2.5-coder-1.5b.json",
+    "smollm2-135m.json",
+  ]);
+  for (const file of files) {
+    const { name, model, defaultBudget } = await loadHeadProfile(join(shippedProfilesDir(), file));
+    expect(`${name}.json`).toBe(file);
+    const { layers, kvHeads, headDim } = findModel(name);
+    expect(model).toMatchObject({ layers, kvHeads, headDim });
+    const { given, retrieval } = defaultBudget!.measured.kl;
+    expect(given.high, file).toBeLessThan(qualityBar.given);
+    expect(retrieval.high, file).toBeLessThan(qualityBar.retrieval);
   }
 });
