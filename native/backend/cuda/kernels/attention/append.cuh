@@ -67,10 +67,9 @@ __device__ void prepare_heads(const AttentionParams& p, const Rotation<D>& rotat
   const size_t n_q = size_t(p.group) * p.n_kv_heads * D, n_kv = size_t(p.n_kv_heads) * D;
   const float* k = p.qkv + n_q + size_t(kv_head) * D;
   const size_t row = ((page * p.n_kv_heads + kv_head) * kPageTokens + position % kPageTokens) * D;
-  if (appends) {
+  float v[D / 32];  // on its way while the key is rotated
 #pragma unroll
-    for (int d = lane; d < D; d += 32) p.v[row + d] = __float2half_rn(__ldcg(k + n_kv + d));
-  }
+  for (int i = 0; i < D / 32; ++i) v[i] = appends ? __ldcg(k + n_kv + lane + 32 * i) : 0;
   const float scale = rsqrtf(float(D));
   const float* from = appends ? k : p.qkv + (size_t(kv_head) * p.group + warp) * D;
   float* room = shared.raw[appends ? kMaxGroup : warp];
@@ -81,6 +80,9 @@ __device__ void prepare_heads(const AttentionParams& p, const Rotation<D>& rotat
       shared.q[warp][d] = scale * x;
     }
   });
+  if (!appends) return;
+#pragma unroll
+  for (int i = 0; i < D / 32; ++i) p.v[row + lane + 32 * i] = __float2half_rn(v[i]);
 }
 
 }  // namespace scholia::cuda::attention

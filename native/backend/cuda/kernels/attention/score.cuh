@@ -63,6 +63,24 @@ struct ScaledQueries {
   }
 };
 
+// Rows of a tile: as they lie in global memory, or in shared memory, where the chunks of 16 bytes of each
+// 128 are exchanged by their row, so that eight rows are in different banks.
+struct TileRows {
+  const uint8_t* first;
+  bool is_exchanged;
+
+  template <int kRowBytes>
+  __device__ static int exchanged(int at) {
+    constexpr int kBytes = kRowBytes < 128 ? 128 : kRowBytes;  // that are exchanged alike
+    return at ^ (((at / kBytes) & 7) * 16);
+  }
+  template <typename T, int kRowBytes>
+  __device__ T get(int row, int byte) const {
+    const int at = row * kRowBytes + byte;
+    return *reinterpret_cast<const T*>(first + (is_exchanged ? exchanged<kRowBytes>(at) : at));
+  }
+};
+
 // Scores of a tile of 16 kv_blocks: rows of A are blocks, columns of B queries.
 template <int D, bool kWide>
 struct ScoreTile {
@@ -90,42 +108,61 @@ struct ScoreTile {
     return reinterpret_cast<const unsigned&>(h);
   }
 
-  // Closed records' levels. record: this lane's of the tile's row g.
-  __device__ void add_closed(const uint8_t* record, const ScaledQueries<D, kWide>& q) {
-    unsigned words[2][kLane / 4];
+  // Closed records' levels, of the centroid or the spread.
+  __device__ void add_closed(const TileRows& rows, int vector, const ScaledQueries<D, kWide>& q) {
+    const int g = int(threadIdx.x % 32) >> 2, t = int(threadIdx.x & 3);
+    union Levels {
+      uint4 four;
+      uint2 two;
+      unsigned words[4];
+    } levels[2];
 #pragma unroll
-    for (int i = 0; i < kLane / 4; i += 2) {
-      const uint2 x = *reinterpret_cast<const uint2*>(record + 4 * i);
-      const uint2 y = *reinterpret_cast<const uint2*>(record + 8 * D + 4 * i);
-      words[0][i] = x.x, words[0][i + 1] = x.y;
-      words[1][i] = y.x, words[1][i + 1] = y.y;
+    for (int r = 0; r < 2; ++r) {
+      const int byte = vector * (D / 2) + t * kLane;
+      if constexpr (kLane == 16) {
+        levels[r].four = rows.get<uint4, D>(g + 8 * r, byte);
+      } else {
+        levels[r].two = rows.get<uint2, D>(g + 8 * r, byte);
+      }
     }
 #pragma unroll
     for (int w = 0; w < kLane / 4; ++w) {
 #pragma unroll
       for (int odd = 0; odd < 2; ++odd) {
-        const unsigned x = words[0][w] >> (8 * odd), y = words[1][w] >> (8 * odd);
+        const unsigned x = levels[0].words[w] >> (8 * odd), y = levels[1].words[w] >> (8 * odd);
         const unsigned a[4] = {low_levels(x), low_levels(y), high_levels(x), high_levels(y)};
         multiply(a, q.b[w][odd][0], q.b[w][odd][1]);
       }
     }
   }
 
-  // The same of open records, f16. rows: this lane's channels of the first half.
-  __device__ void add_open(const __half* const rows[2], const float* q, bool is_spread) {
-#pragma unroll 4
-    for (int i = 0; i < kLane; i += 2) {
-      const auto pair = [&](int r, int half) {
-        return *reinterpret_cast<const unsigned*>(rows[r] + half * (D / 2) + i);
-      };
-      const unsigned a[4] = {pair(0, 0), pair(1, 0), pair(0, 1), pair(1, 1)};
-      float2 x = *reinterpret_cast<const float2*>(q + i);
-      float2 y = *reinterpret_cast<const float2*>(q + D / 2 + i);
-      if (is_spread) x = {fabsf(x.x), fabsf(x.y)}, y = {fabsf(y.x), fabsf(y.y)};
-      SplitQueries<kWide> b[2];
-      b[0].set(x.x, x.y);
-      b[1].set(y.x, y.y);
-      multiply(a, b[0], b[1]);
+  // The same of open records, f16. q: this lane's channels of the query, first half of the head.
+  __device__ void add_open(const TileRows& rows, int vector, const float* q) {
+    const int g = int(threadIdx.x % 32) >> 2, t = int(threadIdx.x & 3);
+    union Channels {
+      uint4 eight;
+      unsigned pairs[4];
+    };
+#pragma unroll
+    for (int first = 0; first < kLane; first += 8) {
+      Channels of[2][2];  // [row g or g + 8][half of the head]
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int channel = vector * D + i % 2 * (D / 2) + t * kLane + first;
+        of[i / 2][i % 2].eight = rows.get<uint4, 4 * D>(g + 8 * (i / 2), 2 * channel);
+      }
+#pragma unroll
+      for (int pair = 0; pair < 4; ++pair) {
+        const unsigned a[4] = {of[0][0].pairs[pair], of[1][0].pairs[pair], of[0][1].pairs[pair],
+                               of[1][1].pairs[pair]};
+        float2 x = *reinterpret_cast<const float2*>(q + first + 2 * pair);
+        float2 y = *reinterpret_cast<const float2*>(q + D / 2 + first + 2 * pair);
+        if (vector == 1) x = {fabsf(x.x), fabsf(x.y)}, y = {fabsf(y.x), fabsf(y.y)};
+        SplitQueries<kWide> b[2];
+        b[0].set(x.x, x.y);
+        b[1].set(y.x, y.y);
+        multiply(a, b[0], b[1]);
+      }
     }
   }
 
@@ -209,7 +246,9 @@ class DigestTiles {
         end_of_cta_(shares.end_of_cta),
         room_(reinterpret_cast<uint8_t*>(shared.ring[threadIdx.x / 32])), scales_(scales) {
     holds_open_ = scales_ != nullptr && first_ < end_ && end_ > n_closed_tiles_;
-    held_end_ = scales_ == nullptr || holds_open_ ? first_ : min(min(end_, n_closed_tiles_), first_ + kHeldTiles<D>);
+    held_end_ = scales_ == nullptr || holds_open_
+                    ? first_
+                    : min(min(end_, n_closed_tiles_), first_ + kHeldTiles<D>);
   }
 
   __device__ int first() const { return first_; }
@@ -223,7 +262,8 @@ class DigestTiles {
     const int n_bytes = holds_open_ ? kOpenTileBytes : (held_end_ - first_) * kTileBytes;
 #pragma unroll 4
     for (int at = int(threadIdx.x % 32) * 16; at < n_bytes; at += 32 * 16) {
-      copy_16_async(shared_address(room_ + at), from + at, true);
+      const int to = holds_open_ ? TileRows::exchanged<4 * D>(at) : TileRows::exchanged<D>(at);
+      copy_16_async(shared_address(room_ + to), from + at, true);
     }
     const int first = first_of_cta_ >> log2_per_group_;
     const int end = ((min(end_of_cta_, n_closed_tiles_) - 1) >> log2_per_group_) + 1;
@@ -239,18 +279,18 @@ class DigestTiles {
     const int end_of_group = ((tile >> log2_per_group_) + 1) << log2_per_group_;
     return min(min(end_, n_closed_tiles_), end_of_group) - tile;
   }
-  __device__ const uint8_t* records(int tile) const {
-    return tile < held_end_ ? room_ + (tile - first_) * kTileBytes
-                            : planes_.records + size_t(tile) * kTileBytes;
+  __device__ TileRows closed(int tile) const {
+    if (tile < held_end_) return {room_ + (tile - first_) * kTileBytes, true};
+    return {planes_.records + size_t(tile) * kTileBytes, false};
+  }
+  __device__ TileRows open(int tile) const {
+    if (holds_open_ && tile == first_open()) return {room_, true};
+    return {reinterpret_cast<const uint8_t*>(global_open(tile)), false};
   }
   __device__ const __half* scales(int tile) const {
     const int group = tile >> log2_per_group_;
     return scales_ == nullptr ? planes_.scales + size_t(group) * 4 * D
                               : scales_ + (group - (first_of_cta_ >> log2_per_group_)) * 4 * D;
-  }
-  __device__ const __half* open(int tile) const {
-    return holds_open_ && tile == first_open() ? reinterpret_cast<const __half*>(room_)
-                                               : global_open(tile);
   }
 
  private:
@@ -290,9 +330,7 @@ __device__ void score_tiles(const DigestTiles<D>& tiles, Shared<D>& shared, floa
 #pragma unroll 1
     for (int vector = 0; vector < 2; ++vector) {
       if (n_closed <= 0) {
-        const __half* first = tiles.open(tile) + (g * 2 + vector) * D + t * Tile::kLane;
-        const __half* const rows[2] = {first, first + size_t(8) * 2 * D};
-        sums[0].add_open(rows, q, vector == 1);
+        sums[0].add_open(tiles.open(tile), vector, q);
         continue;
       }
       ScaledQueries<D, kWide> scaled;
@@ -300,8 +338,7 @@ __device__ void score_tiles(const DigestTiles<D>& tiles, Shared<D>& shared, floa
 #pragma unroll
       for (int i = 0; i < kAtOnce; ++i) {
         if (i >= n_closed) break;
-        const uint8_t* record = tiles.records(tile + i) + g * D + vector * (D / 2) + t * Tile::kLane;
-        sums[i].add_closed(record, scaled);
+        sums[i].add_closed(tiles.closed(tile + i), vector, scaled);
       }
     }
     constant += __shfl_xor_sync(~0U, constant, 1);

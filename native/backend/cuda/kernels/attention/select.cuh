@@ -224,20 +224,26 @@ class SelectedPages {
   __device__ void decide(const Selection& selection) {
     if (!selection.has_candidates) return;
     const int n_words = candidate_words();
+    constexpr int kLanes = 4;  // for each candidate
+    const int lane = int(threadIdx.x % kLanes);
 #pragma unroll 1
-    for (int c = int(threadIdx.x); c < selection.n_equal; c += kThreads) {
+    for (int first = 0; first < selection.n_equal; first += kThreads / kLanes) {
+      const int c = min(first + int(threadIdx.x / kLanes), selection.n_equal - 1);
       const unsigned* mine = shared_.candidates + c * n_words;
       int n_better = 0;
 #pragma unroll 4
-      for (int other = 0; other < selection.n_equal; ++other) {
+      for (int other = lane; other < selection.n_equal; other += kLanes) {
         const unsigned key = shared_.candidates[other * n_words];
         n_better += key > mine[0] || (key == mine[0] && other < c);
       }
-      if (n_better >= selection.n_wanted) continue;
-      const int first = place_of(selection.n_above + n_better);
+      n_better += __shfl_xor_sync(~0U, n_better, 1);
+      n_better += __shfl_xor_sync(~0U, n_better, 2);
+      const bool is_beyond = first + int(threadIdx.x / kLanes) >= selection.n_equal;
+      if (lane > 0 || is_beyond || n_better >= selection.n_wanted) continue;
+      const int first_place = place_of(selection.n_above + n_better);
 #pragma unroll 1
       for (int j = 0; j < per_block_; ++j) {
-        const int place = first + j;
+        const int place = first_place + j;
         if (place < first_page_ || place >= end_page_) continue;
         my_list_[place - first_page_] = mine[2 + j];
         trace(place, int(mine[1]) * per_block_ + j);
@@ -250,9 +256,11 @@ class SelectedPages {
   __device__ int place_of(int rank) const { return list_.n_sink + rank * per_block_; }
 
   __device__ void send_block(int rank, int block, const uint32_t* pages) {
+    int owner = shares_.owner(place_of(rank));
 #pragma unroll 1
     for (int j = 0; j < per_block_; ++j) {
-      const int place = place_of(rank) + j, owner = shares_.owner(place);
+      const int place = place_of(rank) + j;
+      if (place == shares_.first(owner + 1)) ++owner;
       team_.send(my_list_ + place - shares_.first(owner), pages[j], owner, shared_.of_pages);
       trace(place, block * per_block_ + j);
     }
