@@ -106,7 +106,7 @@ class CudaFormats : public CudaKernels, public ::testing::WithParamInterface<For
     const size_t units = size_t(n_rows) * m.device.n_units();
     const auto aligned = [](size_t n) { return (n + 255) / 256 * 256; };
     const size_t codes = aligned(units * b.codes), high = aligned(units * b.high);
-    const size_t scales = aligned((b.scales_per_super ? units / 8 : units) * b.scales);
+    const size_t scales = aligned(units * b.scales);
     m.planes = room(codes + high + scales + aligned(units / 8 * b.supers) + 256);
     m.device.codes = m.planes.as<uint8_t>();
     m.device.high = m.device.codes + codes;

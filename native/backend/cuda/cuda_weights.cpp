@@ -119,7 +119,7 @@ class CudaWeights::Loader {
     const PlaneBytes b = plane_bytes(*format);
     const size_t units = size_t(n_rows) * matrix.n_units(), supers = units / kSuperUnits;
     const size_t codes = aligned(units * b.codes), high = aligned(units * b.high);
-    const size_t scales = aligned(b.scales_per_super ? supers * b.scales : units * b.scales);
+    const size_t scales = aligned(units * b.scales);
     uint8_t* at = reserve_bytes(codes + high + scales + aligned(supers * b.supers));
     if (at == nullptr) return false;
     matrix.codes = at;

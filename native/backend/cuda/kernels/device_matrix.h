@@ -1,15 +1,15 @@
 // A weight matrix on the device. Quantised rows are kept in planes of units of 32 weights, so that
-// a lane reads 16 aligned bytes where the file has blocks of 18, 22 or 210; no bit is lost and no
-// byte is added. Weight i of a unit, 0 <= i < 32, is d * u + m:
+// a lane reads 16 aligned bytes where the file has blocks of 18, 22 or 210; no bit is lost. Bytes are
+// added to Q4_K (3 %) and Q5_K alone, whose 6-bit scales take 8 bits here: unpacking 96 bits for each
+// 32 weights costs more time than reading 128. Weight i of a unit, 0 <= i < 32, is d * u + m:
 //
 //   codes   4, 5 and 6 bits: byte j holds the low 4 bits of u of weights j and j + 16; Q8_0: int8
 //   high    5 bits: bit 8 b + w of a word is bit 4 of weight 4 w + b; 6 bits: the same with two
 //           bits each and two words, w & 3 within word w >> 2
 //   scales  Q8_0, Q4_0, Q5_0: f16 d (m = -8 d, -16 d for the latter two). Q4_1, Q5_1: f16 d, f16 m.
-//           Q6_K: int8 for each 16 weights (d = super * scale, u less 32).
-//           Q4_K, Q5_K, for each 8 units: f16 d, f16 dmin; 8 bytes with the low 4 bits of scale and
-//           min; 8 times 4 bits with their high 2 bits (d = d * scale, m = -dmin * min)
-//   supers  Q6_K: f16 d for each 8 units
+//           Q6_K: uint8 for each 16 weights (d = super * (scale - 128), u less 32).
+//           Q4_K, Q5_K: uint8 scale, uint8 min (d = super d * scale, m = -super dmin * min)
+//   supers  for each 8 units: Q6_K f16 d; Q4_K, Q5_K f16 d, f16 dmin
 //
 // F32, F16 and BF16 lie as in the file, row after row, in codes.
 #pragma once
@@ -27,24 +27,23 @@ inline constexpr int kUnitWeights = 32;
 inline constexpr int kSuperUnits = 8;
 
 struct PlaneBytes {
-  int codes, high, scales;  // of a unit; scales of K-quants: of 8 units
+  int codes, high, scales;  // of a unit
   int supers;               // of 8 units
-  bool scales_per_super;
 };
 
 constexpr PlaneBytes plane_bytes(WeightFormat format) {
   switch (format) {
-    case WeightFormat::kF32: return {128, 0, 0, 0, false};
+    case WeightFormat::kF32: return {128, 0, 0, 0};
     case WeightFormat::kF16:
-    case WeightFormat::kBf16: return {64, 0, 0, 0, false};
-    case WeightFormat::kQ8_0: return {32, 0, 2, 0, false};
-    case WeightFormat::kQ4_0: return {16, 0, 2, 0, false};
-    case WeightFormat::kQ4_1: return {16, 0, 4, 0, false};
-    case WeightFormat::kQ5_0: return {16, 4, 2, 0, false};
-    case WeightFormat::kQ5_1: return {16, 4, 4, 0, false};
-    case WeightFormat::kQ4_K: return {16, 0, 16, 0, true};
-    case WeightFormat::kQ5_K: return {16, 4, 16, 0, true};
-    case WeightFormat::kQ6_K: return {16, 8, 2, 2, false};
+    case WeightFormat::kBf16: return {64, 0, 0, 0};
+    case WeightFormat::kQ8_0: return {32, 0, 2, 0};
+    case WeightFormat::kQ4_0: return {16, 0, 2, 0};
+    case WeightFormat::kQ4_1: return {16, 0, 4, 0};
+    case WeightFormat::kQ5_0: return {16, 4, 2, 0};
+    case WeightFormat::kQ5_1: return {16, 4, 4, 0};
+    case WeightFormat::kQ4_K: return {16, 0, 2, 4};
+    case WeightFormat::kQ5_K: return {16, 4, 2, 4};
+    case WeightFormat::kQ6_K: return {16, 8, 2, 2};
   }
   return {};
 }
@@ -68,9 +67,8 @@ struct DeviceMatrix {
   uint64_t bytes() const {
     const PlaneBytes plane = plane_bytes(format);
     const uint64_t units = uint64_t(n_rows) * uint64_t(n_cols / kUnitWeights);
-    const int per_super = plane.supers + (plane.scales_per_super ? plane.scales : 0);
-    const int per_unit = plane.codes + plane.high + (plane.scales_per_super ? 0 : plane.scales);
-    return units * uint64_t(per_unit) + units / kSuperUnits * uint64_t(per_super);
+    return units * uint64_t(plane.codes + plane.high + plane.scales) +
+           units / kSuperUnits * uint64_t(plane.supers);
   }
 };
 

@@ -66,7 +66,15 @@ struct ThirtyTwo {
   __device__ __forceinline__ static Input read(const Planes& x, int piece) {
     return {x.low[piece], x.high[piece], x.scales[piece]};
   }
-  __device__ __forceinline__ float dot(const Input& x, int piece) const {
+  __device__ __forceinline__ float dot(const Input& x) const {
+    if constexpr (kIsFourBits) {
+      // The second 16 weights' bits stay where they are: 16 times too much.
+      const int first = dot_16(unit.codes, 0x0f0f0f0fU, x.low);
+      const int second = dot_16(unit.codes, 0xf0f0f0f0U, x.high);
+      const float2 dm = unit.d_and_m();
+      const float sum = fmaf(x.scales.x, float(first), (0.0625F * x.scales.z) * float(second));
+      return fmaf(dm.x, sum, dm.y * (x.scales.y + x.scales.w));
+    }
     int first = __dp4a(unit.word(0), x.low.x, 0), second = __dp4a(unit.word(4), x.high.x, 0);
     first = __dp4a(unit.word(1), x.low.y, first);
     second = __dp4a(unit.word(5), x.high.y, second);
@@ -79,11 +87,27 @@ struct ThirtyTwo {
       const float2 d = unit.halves_d();
       return d.x * fmaf(-32.0F, x.scales.y, a) + d.y * fmaf(-32.0F, x.scales.w, b);
     } else if constexpr (kFormat == WeightFormat::kQ8_0) {
-      return unit.d_and_m(unsigned(piece)).x * (a + b);
+      return unit.d_and_m().x * (a + b);
     } else {
-      const float2 dm = unit.d_and_m(unsigned(piece));
+      const float2 dm = unit.d_and_m();
       return fmaf(dm.x, a + b, dm.y * (x.scales.y + x.scales.w));
     }
+  }
+
+ private:
+  static constexpr bool kIsFourBits = kFormat == WeightFormat::kQ4_0 ||
+                                      kFormat == WeightFormat::kQ4_1 ||
+                                      kFormat == WeightFormat::kQ4_K;
+
+  // Unsigned bytes, what `bits` leaves of them, with signed ones.
+  __device__ __forceinline__ static int dot_16(uint4 a, unsigned bits, int4 b) {
+    const int two = dot_4(a.y & bits, b.y, dot_4(a.x & bits, b.x, 0));
+    return dot_4(a.w & bits, b.w, dot_4(a.z & bits, b.z, two));
+  }
+  __device__ __forceinline__ static int dot_4(unsigned a, int b, int sum) {
+    int result;
+    asm("dp4a.u32.s32 %0, %1, %2, %3;" : "=r"(result) : "r"(a), "r"(b), "r"(sum));
+    return result;
   }
 };
 
@@ -117,7 +141,7 @@ struct Eight {
       return {__uint_as_float(words[i] << 16), __uint_as_float(words[i] & 0xffff0000U)};
     }
   }
-  __device__ __forceinline__ float dot(const Input& x, int) const {
+  __device__ __forceinline__ float dot(const Input& x) const {
     const float2 a = two(0), b = two(1), c = two(2), d = two(3);
     const float first = fmaf(a.x, x.even.x, fmaf(a.y, x.even.y, fmaf(b.x, x.even.z, b.y * x.even.w)));
     return fmaf(c.x, x.odd.x, fmaf(c.y, x.odd.y, fmaf(d.x, x.odd.z, fmaf(d.y, x.odd.w, first))));
@@ -182,7 +206,7 @@ class RowStream {
             const int piece = start + 32 * slot + lane;
             const typename P::Input input = P::read(x, piece);
 #pragma unroll
-            for (int r = 0; r < kRows; ++r) sum[r] += ahead_[slot][r].dot(input, piece);
+            for (int r = 0; r < kRows; ++r) sum[r] += ahead_[slot][r].dot(input);
           }
           load(next, slot);
         }

@@ -20,7 +20,7 @@ template <WeightFormat kFormat>
 struct Unit {
   static constexpr PlaneBytes kBytes = plane_bytes(kFormat);
   static constexpr bool kIsQ8 = kFormat == WeightFormat::kQ8_0;
-  static constexpr bool kIsK = kBytes.scales_per_super;
+  static constexpr bool kIsK = kFormat == WeightFormat::kQ4_K || kFormat == WeightFormat::kQ5_K;
   static constexpr bool kIsQ6K = kFormat == WeightFormat::kQ6_K;
   static constexpr bool kHasMin = kFormat == WeightFormat::kQ4_1 || kFormat == WeightFormat::kQ5_1;
   // u stands for u - kOffset, apart from Q6_K's scales of 16.
@@ -30,8 +30,7 @@ struct Unit {
 
   uint4 codes, more_codes;  // more_codes: Q8_0
   uint2 high;               // Q5: x; Q6: both
-  uint4 scale;              // as many of its bytes as the format has
-  unsigned short super_scale;
+  unsigned scale, super;    // as many of their bytes as the format has
 
   // Unit base + ahead of the matrix, counted through its rows. ahead: a multiple of 8, known when
   // compiling, so that one address serves several loads.
@@ -43,17 +42,17 @@ struct Unit {
       high.x = __ldg(reinterpret_cast<const unsigned*>(m.high) + base + ahead);
     }
     if constexpr (kBytes.high == 8) high = __ldg(reinterpret_cast<const uint2*>(m.high) + base + ahead);
-    const unsigned super = base / kSuperUnits;
-    if constexpr (kIsK) {
-      scale = __ldg(reinterpret_cast<const uint4*>(m.scales) + super + ahead / kSuperUnits);
-    } else if constexpr (kBytes.scales == 4) {
-      scale.x = __ldg(reinterpret_cast<const unsigned*>(m.scales) + base + ahead);
+    if constexpr (kBytes.scales == 4) {
+      scale = __ldg(reinterpret_cast<const unsigned*>(m.scales) + base + ahead);
     } else {
-      scale.x = __ldg(reinterpret_cast<const unsigned short*>(m.scales) + base + ahead);
+      scale = __ldg(reinterpret_cast<const unsigned short*>(m.scales) + base + ahead);
     }
-    if constexpr (kIsQ6K) {
-      super_scale = __ldg(reinterpret_cast<const unsigned short*>(m.supers) + super +
-                          ahead / kSuperUnits);
+    const unsigned of_super = base / kSuperUnits;
+    if constexpr (kBytes.supers == 4) {
+      super = __ldg(reinterpret_cast<const unsigned*>(m.supers) + of_super + ahead / kSuperUnits);
+    } else if constexpr (kBytes.supers == 2) {
+      super = __ldg(reinterpret_cast<const unsigned short*>(m.supers) + of_super +
+                    ahead / kSuperUnits);
     }
   }
 
@@ -79,39 +78,39 @@ struct Unit {
     return int(u);
   }
 
-  // Weight = d * u + m. unit: of the row. Not for Q6_K.
-  __device__ __forceinline__ float2 d_and_m(unsigned unit) const {
+  // Byte i less `offset`: as the low bits of 2^23's mantissa, which is cheaper than a conversion.
+  __device__ __forceinline__ static float byte_less(unsigned bytes, int i, float offset) {
+    return __uint_as_float(__byte_perm(bytes, 0x4b000000U, 0x7440U + unsigned(i))) -
+           (8388608.0F + offset);
+  }
+
+  // Weight = d * u + m. Not for Q6_K.
+  __device__ __forceinline__ float2 d_and_m() const {
     if constexpr (kIsK) {
-      const float2 dm = __half22float2(reinterpret_cast<const __half2&>(scale.x));
-      const unsigned u = unit % kSuperUnits;
-      const unsigned low = __byte_perm(scale.y, scale.z, u) & 0xffU;
-      const unsigned top = scale.w >> (4 * u);
-      const unsigned sc = (low & 15U) | ((top & 3U) << 4);
-      const unsigned mn = (low >> 4) | ((top & 12U) << 2);
-      return {dm.x * float(sc), -dm.y * float(mn)};
+      const float2 dm = __half22float2(reinterpret_cast<const __half2&>(super));
+      return {dm.x * byte_less(scale, 0, 0), -dm.y * byte_less(scale, 1, 0)};
     } else if constexpr (kHasMin) {
-      return __half22float2(reinterpret_cast<const __half2&>(scale.x));
+      return __half22float2(reinterpret_cast<const __half2&>(scale));
     } else {
-      const float d = __half2float(__ushort_as_half(static_cast<unsigned short>(scale.x)));
+      const float d = __half2float(__ushort_as_half(static_cast<unsigned short>(scale)));
       return {d, d * float(-kOffset)};
     }
   }
 
   // Q6_K: d of the unit's first and second 16 weights, whose u stands for u - 32.
   __device__ __forceinline__ float2 halves_d() const {
-    const float d = __half2float(__ushort_as_half(super_scale));
-    return {d * float(static_cast<signed char>(scale.x & 0xff)),
-            d * float(static_cast<signed char>(scale.x >> 8))};
+    const float d = __half2float(__ushort_as_half(static_cast<unsigned short>(super)));
+    return {d * byte_less(scale, 0, 128), d * byte_less(scale, 1, 128)};
   }
 
   // Weight i as f32, for what is not in a hurry.
-  __device__ __forceinline__ float weight(int i, int unit) const {
+  __device__ __forceinline__ float weight(int i) const {
     const int byte = (word(i / 4) >> (8 * (i % 4))) & 0xff;
     if constexpr (kIsQ6K) {
       const float2 d = halves_d();
       return (i < 16 ? d.x : d.y) * float(byte - 32);
     } else {
-      const float2 dm = d_and_m(unsigned(unit));
+      const float2 dm = d_and_m();
       return dm.x * float(kIsQ8 ? int(static_cast<signed char>(byte)) : byte) + dm.y;
     }
   }
