@@ -455,8 +455,9 @@ void CudaAttention::check(const AttentionCase& c, DigestKind kind) {
     lengths.push_back((head.tokens_read(c.n_tokens) + 15) / 16);
   }
   const DeviceBuffer d_lengths = upload(lengths);
-  ASSERT_EQ(launch_trace_masses(p.trace, d_lengths.as<int>(), n_heads, c.group,
-                                d_mass.as<float>(), stream_),
+  ASSERT_EQ(launch_trace_masses(p.trace, d_lengths.as<int>(),
+                                *std::max_element(lengths.begin(), lengths.end()), n_heads,
+                                c.group, d_mass.as<float>(), stream_),
             cudaSuccess);
   const auto out = download<float>(d_out, size_t(n_q));
   ASSERT_EQ(out, download<float>(d_again, size_t(n_q))) << "a repeated run";

@@ -1,6 +1,7 @@
 #include "backend/cuda/cuda_trace.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <utility>
 #include <vector>
@@ -11,12 +12,12 @@ namespace {
 constexpr const char* kWhat = "the trace";
 
 // One head's pages summed up to blocks, in ascending order: the kernel has those selected last in the
-// order of their scores.
+// order of their scores. blocks: room.
 void add_head(const HeadPlan& head, int n_tokens, const uint32_t* pages, const float* masses,
-              StepTrace& out) {
+              std::vector<std::pair<uint32_t, float>>& blocks, StepTrace& out) {
   const int tokens = head.tokens_read(n_tokens);
   const size_t n_pages = size_t(tokens + kKvPageTokens - 1) / kKvPageTokens;
-  std::vector<std::pair<uint32_t, float>> blocks;  // and their masses
+  blocks.clear();
   for (size_t i = 0; i < n_pages; ++i) {
     const uint32_t block = pages[i] / uint32_t(head.block_tokens / kKvPageTokens);
     if (blocks.empty() || blocks.back().first != block) blocks.emplace_back(block, 0.0F);
@@ -55,24 +56,28 @@ Status CudaTrace::read_masses(const AttentionTrace& trace, const int* list_pages
                               const DecodeStep& step) {
   const auto& heads = step.plan->heads;
   const int n_tokens = step.plan->n_tokens;
-  Status status = check(launch_trace_masses(trace, list_pages, context_.n_heads(),
-                                            context_.hp().group(), device_masses_,
-                                            context_.stream()),
-                        kWhat);
-  if (!status.ok()) return status;
   int longest = 0;
   for (const HeadPlan& head : heads) {
     longest = std::max(longest, head.tokens_read(n_tokens) / kKvPageTokens + 1);
   }
-  const size_t width = size_t(std::min(longest, context_.max_pages()));
+  longest = std::min(longest, context_.max_pages());
+  Status status = check(launch_trace_masses(trace, list_pages, longest, context_.n_heads(),
+                                            context_.hp().group(), device_masses_,
+                                            context_.stream()),
+                        kWhat);
+  if (!status.ok()) return status;
+  const size_t width = size_t(longest);
   if (status = fetch_pages(trace, heads.size(), width); !status.ok()) return status;
 
   StepTrace& out = *step.trace;
   out.block_offset.assign(1, 0);
   out.block_idx.clear();
   out.mass.clear();
+  const uint32_t* pages = host_pages_.as<uint32_t>();
+  const float* masses = host_masses_.as<float>();
+  std::vector<std::pair<uint32_t, float>> blocks;
   for (size_t h = 0; h < heads.size(); ++h) {
-    add_head(heads[h], n_tokens, &pages_[h * width], &masses_[h * width], out);
+    add_head(heads[h], n_tokens, pages + h * width, masses + h * width, blocks, out);
   }
   return {};
 }
@@ -98,17 +103,18 @@ Status CudaTrace::read_kept(const DecodeStep& step) {
   return {};
 }
 
-// The first `width` places of each head.
+// The first `width` places of each head. To pinned memory, without which each copy waits for the step and
+// goes through a buffer of the driver's.
 Status CudaTrace::fetch_pages(const AttentionTrace& trace, size_t n_heads, size_t width) {
-  masses_.resize(n_heads * width);
-  pages_.resize(n_heads * width);
-  const auto fetch = [&](void* to, const void* from) {
-    return check(cudaMemcpy2DAsync(to, width * 4, from, size_t(trace.max_pages) * 4, width * 4,
-                                   n_heads, cudaMemcpyDeviceToHost, context_.stream()),
+  const auto fetch = [&](PinnedBuffer& to, const void* from) {
+    // Lists grow with the context; the room does not each time.
+    if (Status status = to.grow(std::bit_ceil(n_heads * width * 4), kWhat); !status.ok()) return status;
+    return check(cudaMemcpy2DAsync(to.as<void>(), width * 4, from, size_t(trace.max_pages) * 4,
+                                   width * 4, n_heads, cudaMemcpyDeviceToHost, context_.stream()),
                  kWhat);
   };
-  if (Status status = fetch(masses_.data(), device_masses_); !status.ok()) return status;
-  if (Status status = fetch(pages_.data(), trace.pages); !status.ok()) return status;
+  if (Status status = fetch(host_masses_, device_masses_); !status.ok()) return status;
+  if (Status status = fetch(host_pages_, trace.pages); !status.ok()) return status;
   return context_.finish(kWhat);
 }
 

@@ -33,8 +33,7 @@ class CudaTrace {
   DeviceBuffer lse_;   // [2][heads][G]: of what was read, of everything
   DeviceBuffer room_;
   float* device_masses_ = nullptr;  // [heads][max_pages], in room_
-  std::vector<float> masses_;       // [heads][width], as pages_
-  std::vector<uint32_t> pages_;
+  PinnedBuffer host_masses_, host_pages_;  // [heads][width]
 };
 
 }  // namespace scholia::cuda

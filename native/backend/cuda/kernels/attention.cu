@@ -290,9 +290,9 @@ cudaError_t launch_attention(const AttentionParams& p, const AttentionLaunch& ho
                 stream, p, how);
 }
 
-cudaError_t launch_trace_masses(const AttentionTrace& trace, const int* list_pages, int n_heads,
-                                int group, float* masses, cudaStream_t stream) {
-  const dim3 grid(unsigned(units(trace.max_pages, kThreads)), unsigned(n_heads));
+cudaError_t launch_trace_masses(const AttentionTrace& trace, const int* list_pages, int longest,
+                                int n_heads, int group, float* masses, cudaStream_t stream) {
+  const dim3 grid(unsigned(units(longest, kThreads)), unsigned(n_heads));
   return launch(trace_masses_kernel, {grid, kThreads}, stream, trace, list_pages, group, masses);
 }
 

@@ -80,9 +80,10 @@ bool choose_attention(int head_dim, int n_kv_heads, int group, int max_tokens, i
 cudaError_t launch_attention(const AttentionParams& params, const AttentionLaunch& how, bool early,
                              cudaStream_t stream);
 
-// Mean over the group of the share of attention of each page in the list: [heads][max_pages].
-cudaError_t launch_trace_masses(const AttentionTrace& trace, const int* list_pages, int n_heads,
-                                int group, float* masses, cudaStream_t stream);
+// Mean over the group of the share of attention of each page in the list: [heads][max_pages]. No list is
+// longer than `longest`.
+cudaError_t launch_trace_masses(const AttentionTrace& trace, const int* list_pages, int longest,
+                                int n_heads, int group, float* masses, cudaStream_t stream);
 
 // Where a CTA has come: the ends of the kernel's parts.
 enum AttentionMark {
