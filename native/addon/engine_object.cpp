@@ -135,6 +135,12 @@ void EngineObject::emit(JobId id, T value) {
   });
 }
 
+template <typename Event, typename Value>
+std::function<void(const Value&)> EngineObject::teller(JobId id, bool is_heard) {
+  if (!is_heard) return nullptr;
+  return [this, id](const Value& value) { emit(id, Event{value}); };
+}
+
 template <typename T>
 EngineThread::Done<T> EngineObject::settler(JobId id) {
   return [this, id](Result<T> result) {
@@ -185,9 +191,7 @@ Napi::Value EngineObject::open(const Napi::CallbackInfo& info) {
   const JobId id = begin_job(info.Env(), "open", std::move(callback));
   config_ = config;
   const auto opener = [this, id, config, reports] {
-    Engine::LoadProgress progress;
-    if (reports) progress = [this, id](double fraction) { emit(id, LoadProgress{fraction}); };
-    return Engine::open(config, progress);
+    return Engine::open(config, teller<LoadProgress, double>(id, reports));
   };
   thread_.open(id, opener, [settle = settler<EngineInfo>(id)](Result<Engine*> opened) {
     if (!opened.ok()) return settle(opened.error());
@@ -352,9 +356,7 @@ Napi::Value EngineObject::prefill(const Napi::CallbackInfo& info) {
   thread_.submit<PrefillProgress>(
       id,
       [=, this, tokens = std::move(tokens)](Engine& engine, const CancelFlag& cancel) {
-        Engine::PrefillCallback progress;
-        if (reports) progress = [this, id](const PrefillProgress& step) { emit(id, step); };
-        return engine.prefill(into, tokens, options, progress, &cancel);
+        return engine.prefill(into, tokens, options, teller<PrefillProgress>(id, reports), &cancel);
       },
       settler<PrefillProgress>(id));
   return job_object(info.Env(), id);
@@ -436,10 +438,9 @@ Napi::Value EngineObject::measure_heads(const Napi::CallbackInfo& info) {
       id,
       [=, this, tokens = std::move(tokens), request = std::move(request)](
           Engine& engine, const CancelFlag& cancel) {
-        Engine::PrefillCallback progress;
-        if (reports) progress = [this, id](const PrefillProgress& step) { emit(id, step); };
         return engine.measure_heads(tokens, request.tail_tokens, request.n_queries,
-                                    request.block_tokens, request.budget_tokens, progress, &cancel);
+                                    request.block_tokens, request.budget_tokens,
+                                    teller<PrefillProgress>(id, reports), &cancel);
       },
       settler<HeadErrors>(id));
   return job_object(info.Env(), id);
@@ -456,9 +457,7 @@ Napi::Value EngineObject::measure_retrieval(const Napi::CallbackInfo& info) {
       id,
       [=, this, tokens = std::move(tokens), copies = std::move(copies)](Engine& engine,
                                                                       const CancelFlag& cancel) {
-        Engine::PrefillCallback progress;
-        if (reports) progress = [this, id](const PrefillProgress& step) { emit(id, step); };
-        return engine.measure_retrieval(tokens, copies, progress, &cancel);
+        return engine.measure_retrieval(tokens, copies, teller<PrefillProgress>(id, reports), &cancel);
       },
       settler<std::vector<double>>(id));
   return job_object(info.Env(), id);
@@ -476,9 +475,7 @@ Napi::Value EngineObject::compare_tail(const Napi::CallbackInfo& info) {
       id,
       [=, this, tail = std::move(tail), modes = std::move(modes)](Engine& engine,
                                                                 const CancelFlag& cancel) {
-        Engine::TailCallback progress;
-        if (reports) progress = [this, id](int done_tokens) { emit(id, TailProgress{done_tokens}); };
-        return engine.compare_tail(after, tail, modes, progress, &cancel);
+        return engine.compare_tail(after, tail, modes, teller<TailProgress, int>(id, reports), &cancel);
       },
       settler<std::vector<TailComparison>>(id));
   return job_object(info.Env(), id);
@@ -495,10 +492,8 @@ Napi::Value EngineObject::bench(const Napi::CallbackInfo& info) {
       id,
       [=, this, text = std::move(text), options = std::move(options), config = config_](
           Engine& engine, const CancelFlag& cancel) {
-        std::function<void(const std::string&)> progress;
-        if (reports)
-          progress = [this, id](const std::string& line) { emit(id, BenchProgress{line}); };
-        return run_bench(engine, config, text, options, progress, &cancel);
+        return run_bench(engine, config, text, options,
+                         teller<BenchProgress, std::string>(id, reports), &cancel);
       },
       settler<std::vector<BenchRow>>(id));
   return job_object(info.Env(), id);

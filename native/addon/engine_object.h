@@ -95,6 +95,10 @@ class EngineObject final : public Napi::ObjectWrap<EngineObject> {
   // Any thread: gives the job's callback a value.
   template <typename T>
   void emit(JobId id, T value);
+  // What a job tells its progress to: gives the callback an Event made of each value; empty where
+  // nobody listens.
+  template <typename Event, typename Value = Event>
+  std::function<void(const Value&)> teller(JobId id, bool is_heard);
   // What ends a job: settles its promise with the result.
   template <typename T>
   EngineThread::Done<T> settler(JobId id);
