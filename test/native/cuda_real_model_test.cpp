@@ -5,6 +5,7 @@
 #include <chrono>
 #include <fstream>
 #include <sstream>
+#include <stdexcept>
 #include <thread>
 
 #include "cuda_support.h"
@@ -39,7 +40,8 @@ class CudaRealModels : public ::testing::Test {
     std::stringstream more;
     more << in.rdbuf();
     std::vector<Token> tokens = engine.tokenize(real_text() + more.str(), false);
-    EXPECT_GE(tokens.size(), n);
+    // Filled up with zeros it would say something about a text that nobody writes.
+    if (tokens.size() < n) throw std::runtime_error("The headers of ggml and llama are not there.");
     tokens.resize(n);
     return tokens;
   }
