@@ -129,9 +129,9 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
     .option("--budget <tokens>", "reference budget", wholeNumber(256))
     .option(
       "--objective <what>",
-      "what is made least: error, of a head's output, or recall, the attention missed",
+      "what is made least: the error of the heads' outputs, weighed by their influence on the next token; error, the same unweighed; or recall, the attention missed",
       wordOf(objectives),
-      "error",
+      "influence",
     )
     .option(
       "--allocate <what>",

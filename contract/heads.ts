@@ -12,9 +12,10 @@ export type DigestKind = (typeof digestKinds)[number];
 export const digestBits = [2, 4, 8, 16] as const;
 export type DigestBits = (typeof digestBits)[number];
 
-/** What a calibration makes least: a head's output error, or the attention that its choice of blocks
- * misses, 1 - recall, as AB-Sparse was published. */
-export const objectives = ["error", "recall"] as const;
+/** What a calibration makes least: the heads' output errors, each weighed by the head's influence on the next
+ * token; the same unweighed; or the attention that the choice of blocks misses, 1 - recall, as AB-Sparse was
+ * published. */
+export const objectives = ["influence", "error", "recall"] as const;
 export type Objective = (typeof objectives)[number];
 
 /** What it may choose for each head. */

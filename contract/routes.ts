@@ -220,7 +220,7 @@ export const runInputs = {
     name: z.string().min(1).max(200).optional(),
     referenceContext: z.int().positive().optional(),
     referenceBudget: z.int().positive().optional(),
-    objective: z.enum(objectives).default("error"),
+    objective: z.enum(objectives).default("influence"),
     allocate: z.enum(allocations).default("both"),
     seed: z.int().min(0).max(0xffff_ffff).default(0),
   }),

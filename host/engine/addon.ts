@@ -269,6 +269,8 @@ export interface CopiedTokens {
 export interface TailMode {
   profile: NativeHeadProfile;
   budgetTokens: number;
+  /** All other heads read everything. */
+  onlyHead?: number;
 }
 
 /** A tail of tokens, read one by one in one mode, beside the same tail read densely. */

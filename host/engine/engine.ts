@@ -91,6 +91,8 @@ export interface RetrievalCall extends CopiedTokens, Stoppable {
 export interface TailModeInput {
   profile: HeadProfileInput;
   budgetTokens: number;
+  /** All other heads read everything. */
+  onlyHead?: number;
 }
 
 export interface TailCall extends Stoppable {
@@ -313,9 +315,10 @@ export class Engine {
     modes: TailModeInput[],
     { signal, onProgress }: TailCall = {},
   ): Promise<TailComparison[]> {
-    const native = modes.map(({ profile, budgetTokens }) => ({
+    const native = modes.map(({ profile, budgetTokens, onlyHead }) => ({
       profile: nativeProfile(profile),
       budgetTokens,
+      ...(onlyHead === undefined ? {} : { onlyHead }),
     }));
     return this.run((engine) => engine.compareTail(sequence, tail, native, onProgress), signal);
   }

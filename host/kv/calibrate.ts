@@ -29,6 +29,12 @@ import { writeWhole } from "../store/files.ts";
 import { agreements } from "./agreement.ts";
 import { allocateHeads, type Choice } from "./allocateHeads.ts";
 import { type CalibrationText, calibrationTexts } from "./calibrationTexts.ts";
+import {
+  influenceBlockTokens,
+  influenceBudgetStep,
+  influenceWeights,
+  measureInfluence,
+} from "./influence.ts";
 import { headReading } from "./readCost.ts";
 
 /** Of the reference budget. */
@@ -57,14 +63,21 @@ export async function calibrate(
   const { digest } = await engine.profile();
   const measured: MeasuredText[] = [];
   const copied: MeasuredCopies[] = [];
+  const divergences: number[][][] = [];
   for (const [index, text] of texts.entries()) {
     const label = `${text.name} (${text.kind}, ${index + 1} of ${texts.length})`;
     measured.push(await measure(engine, text, budgets, digest, dataDir, label, sink));
     copied.push(await measureCopies(engine, text, dataDir, label, sink));
+    if (input.objective === "influence")
+      divergences.push(await divergencesOf(engine, text, reference, dataDir, label, sink));
   }
   const table = meanOf(measured.map(({ errors }) => errors));
-  const retrieval = retrievalOf(engine.model, copied, reference);
-  const profile = makeProfile(input, engine, digest, reference, texts, table, retrieval);
+  const found = {
+    table,
+    retrieval: retrievalOf(engine.model, copied, reference),
+    influence: input.objective === "influence" ? influenceOf(measured, divergences) : null,
+  };
+  const profile = makeProfile(input, engine, digest, reference, texts, found);
   const path = await writeProfile(input, engine, dataDir, profile);
   const agreement = agreementOf(measured, reference);
   return { ...reportOf(profile, path, engine, measured), agreement };
@@ -164,6 +177,48 @@ async function measureCopies(
     ],
   );
   return { copies, scores: value };
+}
+
+/** Measures how far each head alone takes the next token from dense reading's. */
+async function divergencesOf(
+  engine: Engine,
+  text: CalibrationText,
+  reference: Reference,
+  dataDir: string,
+  label: string,
+  sink: RunSink,
+): Promise<number[][]> {
+  const budgetTokens = Math.round(influenceBudgetStep * reference.budgetTokens);
+  const { fingerprint } = engine.model;
+  const key = keyOf(["influence", 1, fingerprint, engine.device, budgetTokens], text);
+  const { value } = await measuredOnce(
+    dataDir,
+    key,
+    z.array(z.array(z.number()).min(1)).min(1),
+    () =>
+      measureInfluence(engine, text, budgetTokens, {
+        signal: sink.signal,
+        onProgress: (done, total) => sink.notice(`${label}: influence, ${done} of ${total}`),
+      }),
+  );
+  return value;
+}
+
+/** [heads], from what they do alone on each text and how wrong their outputs then are. */
+function influenceOf(measured: MeasuredText[], divergences: number[][][]): number[] {
+  const texts = measured.map(({ errors }, index) => {
+    const { blockTokens, budgetTokens, outputError } = errors;
+    const pairs = blockTokens.length * budgetTokens.length;
+    const at =
+      blockTokens.indexOf(influenceBlockTokens) * budgetTokens.length +
+      budgetSteps.indexOf(influenceBudgetStep);
+    const heads = divergences[index]![0]!.length;
+    return {
+      divergence: divergences[index]!,
+      outputError: Array.from({ length: heads }, (_, head) => outputError[head * pairs + at]!),
+    };
+  });
+  return influenceWeights(texts);
 }
 
 /** The retrieval score of each KV head: over all copies, the best of its query heads; null without
@@ -381,22 +436,34 @@ export function choicesOf(
   );
 }
 
-/** The choices that the calibration may make for a head, with what it makes least for their error. */
+/** The choices that the calibration may make for a head, with what it makes least for their error.
+ * @param influence of the head, for the objective that weighs its error by it */
 export function offeredOf(
   head: HeadChoice[],
   { blockTokens, budgetTokens }: ErrorTable,
   reference: Reference,
   { objective, allocate }: Pick<RunParsed<"heads.calibrate">, "objective" | "allocate">,
+  influence = 1,
 ): HeadChoice[] {
   const block = blockTokens.indexOf(uniformBlockTokens);
   const budget = budgetTokens.indexOf(reference.budgetTokens);
+  const weighed = ({ error, recall }: HeadChoice) =>
+    ({ influence: influence * error, error, recall: 1 - recall })[objective];
   return head
     .filter((_choice, at) => {
       const isOfBlock = Math.floor(at / budgetTokens.length) === block;
       const isOfBudget = at % budgetTokens.length === budget;
       return allocate === "both" || (allocate === "blocks" ? isOfBudget : isOfBlock);
     })
-    .map((choice) => (objective === "error" ? choice : { ...choice, error: 1 - choice.recall }));
+    .map((choice) => ({ ...choice, error: weighed(choice) }));
+}
+
+/** What all texts together say of the heads. */
+interface Found {
+  table: ErrorTable;
+  retrieval: HeadProfile["measured"]["retrieval"];
+  /** [heads]; null: it was not asked for. */
+  influence: number[] | null;
 }
 
 function makeProfile(
@@ -405,8 +472,7 @@ function makeProfile(
   digest: HeadProfile["digest"],
   reference: Reference,
   texts: CalibrationText[],
-  table: ErrorTable,
-  retrieval: HeadProfile["measured"]["retrieval"],
+  { table, retrieval, influence }: Found,
 ): HeadProfile {
   const { model } = engine;
   const heads = model.layers * model.kvHeads;
@@ -416,7 +482,9 @@ function makeProfile(
     table.blockTokens.indexOf(uniformBlockTokens) * table.budgetTokens.length + atReference;
   const uniform = choices.map((head) => head[uniformAt]!);
   const limit = sum(uniform.map(({ bytes }) => bytes));
-  const offered = choices.map((head) => offeredOf(head, table, reference, input));
+  const offered = choices.map((choices, head) =>
+    offeredOf(choices, table, reference, input, influence?.[head]),
+  );
   const allocation = allocateHeads(offered, limit);
   if (allocation === null) {
     throw new ScholiaError(
@@ -479,6 +547,7 @@ function makeProfile(
         ),
       },
       retrieval,
+      influence: influence === null ? null : byLayer(influence.map(rounded)),
     },
     texts: texts.map(({ name, kind, sha256, tokens }) => ({
       name,

@@ -13,7 +13,7 @@ export const blockSizes = [16, 32, 64, 128] as const;
 export const uniformBlockTokens = 32;
 
 export const profileFormat = "scholia head profile";
-export const profileVersion = 3;
+export const profileVersion = 4;
 /** A profile of 128 layers × 128 KV heads is about 2 MB. */
 const maxFileBytes = 8 * 1024 * 1024;
 const maxDimension = 1024;
@@ -92,6 +92,9 @@ export const headProfileSchema = z.strictObject({
         contextTokens: z.int().positive(),
       })
       .nullable(),
+    /** How much a unit of each head's output error counted in the choice, their mean being 1; null: as much
+     * as any other's. */
+    influence: perHead(measure).nullable(),
   }),
   texts: z
     .array(
@@ -148,22 +151,27 @@ export function parseHeadProfile(text: string, source: string): HeadProfile {
   return parsed.data;
 }
 
-/** Version 1 kept neither all errors nor retrieval scores, version 2 no default budget. */
+/** What older versions did not have: influence before 4, a default budget before 3, all errors and retrieval
+ * scores before 2. */
 function fromOlder(value: unknown, version: unknown): unknown {
-  if (version !== 1 && version !== 2) return value;
+  if (version !== 1 && version !== 2 && version !== 3) return value;
   const profile = value as { measured?: object };
   return {
-    defaultBudget: null,
+    ...(version < 3 ? { defaultBudget: null } : {}),
     ...profile,
     version: profileVersion,
-    measured: { ...(version === 1 ? { errors: null, retrieval: null } : {}), ...profile.measured },
+    measured: {
+      influence: null,
+      ...(version < 2 ? { errors: null, retrieval: null } : {}),
+      ...profile.measured,
+    },
   };
 }
 
 /** Every table has the shape that the file claims. */
 function checkShape(profile: HeadProfile, source: string) {
   const { layers, kvHeads } = profile.model;
-  const { errors, retrieval } = profile.measured;
+  const { errors, retrieval, influence } = profile.measured;
   const tables = {
     blockTokens: profile.blockTokens,
     budgetTokens: profile.budgetTokens,
@@ -172,6 +180,7 @@ function checkShape(profile: HeadProfile, source: string) {
     "measured.errorByBlock": profile.measured.errorByBlock,
     ...(errors === null ? {} : { "measured.errors.table": errors.table }),
     ...(retrieval === null ? {} : { "measured.retrieval.score": retrieval.score }),
+    ...(influence === null ? {} : { "measured.influence": influence }),
   };
   for (const [name, table] of Object.entries(tables)) {
     const fits = table.length === layers && table.every((row) => row.length === kvHeads);

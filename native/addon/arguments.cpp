@@ -274,10 +274,11 @@ MeasureRequest measure_request(const Argument& argument) {
 std::vector<TailMode> tail_modes(const Argument& argument) {
   std::vector<TailMode> modes;
   for (const Argument& mode : argument.array()) {
-    const Options from(mode, {"profile", "budgetTokens"});
+    const Options from(mode, {"profile", "budgetTokens", "onlyHead"});
     TailMode& added = modes.emplace_back();
     added.profile = head_profile(from.get("profile"));
     added.options.budget_tokens = int(from.get("budgetTokens").integer(1, kMaxInt));
+    added.options.only_head = int(from.get("onlyHead").integer(0, kMaxInt, added.options.only_head));
   }
   return modes;
 }

@@ -466,6 +466,11 @@ Result<StepTrace> Pipeline::step(SequenceId sequence, Token token, const DecodeO
   if (options.budget_tokens <= 0) {
     return Error{ErrorCode::kInvalidArgument, "The budget must be a positive number of tokens."};
   }
+  if (options.only_head >= shape_.n_heads()) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "The model has " + std::to_string(shape_.n_heads()) + " heads, none with the number " +
+                     std::to_string(options.only_head) + "."};
+  }
   SegmentKind kind{.generated = true, .mode = options.mode};
   if (options.mode == Mode::kAbSparse) {
     kind.budget_tokens = options.budget_tokens;
@@ -475,8 +480,9 @@ Result<StepTrace> Pipeline::step(SequenceId sequence, Token token, const DecodeO
   if (Status status = kv_->reserve(sequence, 1); !status.ok()) return status.error();
 
   const KvView view = kv_->view(sequence);
-  const DecodePlan plan = make_decode_plan(profile_, shape_, options.mode, options.budget_tokens,
-                                           view.n_tokens + 1);
+  DecodePlan plan = make_decode_plan(profile_, shape_, options.mode, options.budget_tokens,
+                                     view.n_tokens + 1);
+  if (options.only_head >= 0) read_all_but(plan, options.only_head);
   StepTrace trace;
   DecodeStep step;
   step.token = token;
@@ -770,7 +776,10 @@ Status Pipeline::compare_forks(std::span<const SequenceId> forks, std::span<cons
       return status;
     }
     for (size_t i = 0; i < modes.size(); ++i) {
-      if (Status status = set_profile(modes[i].profile); !status.ok()) return status;
+      // Taking a profile drops the digests of another.
+      if (modes[i].profile != profile_) {
+        if (Status status = set_profile(modes[i].profile); !status.ok()) return status;
+      }
       if (Status status = compare_piece(forks[i + 1], piece, following, modes[i].options, truth,
                                         rows, cancel, comparisons[i]);
           !status.ok()) {

@@ -236,6 +236,34 @@ describe("measurements", () => {
       await engine().release(sequence);
     });
 
+    test("can let one head alone read little", async () => {
+      const sequence = await engine().createSequence();
+      await engine().prefill(sequence, someTokens(1500), { wantLogits: false });
+      const [every] = modes();
+      const alone = Array.from({ length: heads }, (_, onlyHead) => ({ ...every!, onlyHead }));
+      const compared = await engine().compareTail(sequence, someTokens(2, 2), [every!, ...alone]);
+      const [together, ...each] = compared;
+      // What they leave unread, one after the other, is what they leave unread together.
+      const unread = each.map(({ denseBytes, kvBytes }) => denseBytes - kvBytes);
+      expect(Math.min(...unread)).toBeGreaterThan(0);
+      expect(unread.reduce((sum, bytes) => sum + bytes, 0)).toBe(
+        together!.denseBytes - together!.kvBytes,
+      );
+      expect(Math.max(...each.map(({ kl }) => kl[0]!))).toBeLessThan(together!.kl[0]!);
+      await engine().release(sequence);
+    });
+
+    test("a head that the model does not have is refused", async () => {
+      const sequence = await engine().createSequence();
+      await engine().prefill(sequence, someTokens(600), { wantLogits: false });
+      const mode = { ...modes()[0]!, onlyHead: heads };
+      await expect(engine().compareTail(sequence, someTokens(1), [mode])).rejects.toMatchObject({
+        code: "invalid_argument",
+        message: expect.stringContaining("90"),
+      });
+      await engine().release(sequence);
+    });
+
     test("stops at the next token", async () => {
       const sequence = await engine().createSequence();
       await engine().prefill(sequence, someTokens(1500), { wantLogits: false });

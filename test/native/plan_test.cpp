@@ -169,6 +169,22 @@ TEST(DecodePlan, ReadsAllWhenTheBudgetCoversTheContextOrTheModeIsDense) {
   }
 }
 
+TEST(DecodePlan, ReadsAllButOneHead) {
+  const KvShape shape{2, 2, 64};
+  const HeadProfile profile = HeadProfile::uniform(2, 2, 64);
+  const DecodePlan every = make_decode_plan(profile, shape, Mode::kAbSparse, 512, 4096);
+  DecodePlan one = every;
+  read_all_but(one, 2);
+  EXPECT_FALSE(one.reads_all);
+  for (size_t h = 0; h < one.heads.size(); ++h) {
+    EXPECT_EQ(one.heads[h].tokens_read(4096), h == 2 ? every.heads[2].tokens_read(4096) : 4096);
+  }
+  // A head that reads everything anyway leaves a dense step.
+  DecodePlan whole = make_decode_plan(profile, shape, Mode::kAbSparse, 512, 250);
+  read_all_but(whole, 1);
+  EXPECT_TRUE(whole.reads_all);
+}
+
 TEST(DecodePlan, ShortContextsAreReadWhole) {
   for (const int block_tokens : kBlockSizes) {
     for (int n_tokens = 1; n_tokens <= 700; ++n_tokens) {

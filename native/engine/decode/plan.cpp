@@ -97,4 +97,12 @@ DecodePlan make_decode_plan(const HeadProfile& profile, const KvShape& shape, Mo
   return plan;
 }
 
+void read_all_but(DecodePlan& plan, int head) {
+  for (size_t h = 0; h < plan.heads.size(); ++h) {
+    if (h != size_t(head)) plan.heads[h].n_selected = plan.heads[h].n_free();
+  }
+  const HeadPlan& sparse = plan.heads[head];
+  plan.reads_all = sparse.n_selected == sparse.n_free();
+}
+
 }  // namespace scholia

@@ -44,4 +44,7 @@ struct DecodePlan {
 DecodePlan make_decode_plan(const HeadProfile& profile, const KvShape& shape, Mode mode,
                             int budget_tokens, int n_tokens);
 
+// All heads but one read everything: what that one misses shows alone.
+void read_all_but(DecodePlan& plan, int head);
+
 }  // namespace scholia

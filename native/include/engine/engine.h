@@ -45,6 +45,7 @@ struct DecodeOptions {
   int budget_tokens = 2048;  // average of tokens read per KV head, forced ones included
   bool trace_mass = false;   // also measure the attention mass of every block read
   bool trace_kept = false;   // also measure the mass kept, at the price of a dense step
+  int only_head = -1;        // kAbSparse: all other heads read everything; -1: every head is sparse
 };
 
 struct SamplingOptions {

@@ -32,6 +32,8 @@ struct DigestFormat {
   DigestKind kind = DigestKind::kMeanStd;
   uint8_t bits = 4;  // of a number in a closed group: 2, 4, 8, or 16 for f16 (engine/kv/digests.h)
 
+  bool operator==(const DigestFormat&) const = default;
+
   int n_vectors() const { return kind == DigestKind::kMean ? 1 : 2; }
   bool is_made_for_decode() const { return kind <= DigestKind::kArkVale && bits == 4; }
 };
@@ -41,6 +43,8 @@ struct HeadProfile {
   DigestFormat digest;
   std::vector<uint16_t> block_tokens;   // [n_layers * n_kv_heads], layer-major
   std::vector<float> budget_share;      // [n_layers * n_kv_heads], mean 1
+
+  bool operator==(const HeadProfile&) const = default;
 
   // Every head reads blocks of kUniformBlockTokens with the same budget.
   static HeadProfile uniform(int n_layers, int n_kv_heads, int block_tokens = kUniformBlockTokens);

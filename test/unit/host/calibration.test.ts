@@ -1,9 +1,11 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import type { Objective } from "../../../contract/heads.ts";
 import { agreements, rankCorrelation } from "../../../host/kv/agreement.ts";
 import { allocateHeads } from "../../../host/kv/allocateHeads.ts";
 import { choicesOf, meanOf, offeredOf, retrievalOf } from "../../../host/kv/calibrate.ts";
 import { copiedTokens } from "../../../host/kv/calibrationTexts.ts";
+import { influenceWeights } from "../../../host/kv/influence.ts";
 import { headTable } from "../../../host/models/headTable.ts";
 import { madeUpFacts, madeUpText, plant, randomNumbers } from "../../../host/tokens/madeUpText.ts";
 
@@ -70,6 +72,45 @@ describe("the agreement of texts", () => {
   });
 });
 
+describe("the influence of heads", () => {
+  // Positions at which rounding does as much to all heads, and some of them more.
+  const text = (more: number[], outputError: number[], scale = 1) => ({
+    divergence: [0.001, 0.02].map((noise) => more.map((kl) => scale * kl + noise)),
+    outputError,
+  });
+  const alike = [0.5, 0.5, 0.5, 0.5, 0.5];
+
+  test("is what they do alone, above what rounding does, for a unit of their error", () => {
+    const weights = influenceWeights([text([0, 0, 0.1, 0.1, 0.4], [0.5, 0.25, 0.5, 0.25, 0.5])]);
+    expect(mean(weights)).toBeCloseTo(1, 12);
+    const [none, noneOfLess, some, someOfLess, most] = weights;
+    // Twice for half the error, drawn halfway to being alike: by the root of two.
+    expect(noneOfLess! / none!).toBeCloseTo(Math.SQRT2, 9);
+    expect(someOfLess! / some!).toBeCloseTo(Math.SQRT2, 9);
+    // Shares of 0, 1/6 and 4/6, and a tenth of an average head's beside.
+    expect(most! / none!).toBeCloseTo(Math.sqrt((4 / 6 + 0.02) / 0.02), 9);
+    expect(some! / none!).toBeCloseTo(Math.sqrt((1 / 6 + 0.02) / 0.02), 9);
+  });
+
+  test("of a text counts as much as that of any other, however little it diverges", () => {
+    const one = [0, 0, 0.1, 0.2, 0];
+    const other = [0, 0.3, 0, 0, 0.1];
+    const weights = influenceWeights([text(one, alike), text(other, alike)]);
+    const scaled = influenceWeights([text(one, alike, 100), text(other, alike)]);
+    scaled.forEach((weight, head) => {
+      expect(weight).toBeCloseTo(weights[head]!, 9);
+    });
+  });
+
+  test("leaves heads alike that no text tells apart", () => {
+    for (const weight of influenceWeights([text([0, 0, 0, 0, 0], alike)]))
+      expect(weight).toBeCloseTo(1, 12);
+  });
+});
+
+const mean = (values: number[]): number =>
+  values.reduce((sum, value) => sum + value, 0) / values.length;
+
 describe("the choices of a head", () => {
   test("have the bytes that decode would read, forced tokens included", () => {
     const choices = choicesOf(tableOf(3, 2), 3, 64, reference);
@@ -93,12 +134,15 @@ describe("the choices of a head", () => {
   test("are those of the parts that may be chosen, with what is made least for their error", () => {
     const table = tableOf(2, 3);
     const [head] = choicesOf(table, 2, 64, reference);
-    const offered = (objective: "error" | "recall", allocate: "both" | "blocks" | "budgets") =>
-      offeredOf(head!, table, reference, { objective, allocate });
+    const offered = (objective: Objective, allocate: "both" | "blocks" | "budgets") =>
+      offeredOf(head!, table, reference, { objective, allocate }, 3);
     expect(offered("error", "both")).toEqual(head);
     expect(offered("error", "blocks").map(({ blockTokens }) => blockTokens)).toEqual(blockTokens);
     expect(new Set(offered("error", "blocks").map(({ budgetTokens }) => budgetTokens))).toEqual(
       new Set([1024]),
+    );
+    expect(offered("influence", "both").map(({ error }) => error)).toEqual(
+      head!.map(({ error }) => 3 * error),
     );
     const budgets = offered("recall", "budgets");
     expect(budgets).toHaveLength(budgetTokens.length);

@@ -23,7 +23,7 @@ function sample(change: (profile: HeadProfile) => void = () => {}): HeadProfile 
     [0, 1].map((layer) => [0, 1, 2].map((head) => value(layer, head)));
   const profile: HeadProfile = {
     format: "scholia head profile",
-    version: 3,
+    version: 4,
     name: "sample",
     model: { name: "a model", fingerprint: shape.fingerprint, layers: 2, kvHeads: 3, headDim: 64 },
     digest: "mean_std",
@@ -57,6 +57,7 @@ function sample(change: (profile: HeadProfile) => void = () => {}): HeadProfile 
         table: table(() => [16, 32, 64, 128].map(() => [0.2, 0.1])),
       },
       retrieval: { score: table(() => 0.25), copies: 40, contextTokens: 6144 },
+      influence: table((layer) => (layer === 0 ? 0.5 : 1.5)),
     },
     texts: [{ name: "a.txt", kind: "given", sha256: "cd".repeat(32), tokens: 6144 }],
   };
@@ -64,7 +65,7 @@ function sample(change: (profile: HeadProfile) => void = () => {}): HeadProfile 
   return profile;
 }
 
-const unmeasured = { errors: null, retrieval: null };
+const unmeasured = { errors: null, retrieval: null, influence: null };
 const measuredOf = (file: Record<string, unknown>) => file.measured as HeadProfile["measured"];
 
 const codeOf = (run: () => unknown): string => {
@@ -95,10 +96,26 @@ describe("the budget of answers", () => {
 });
 
 describe("the head profile's file", () => {
+  const withoutInfluence = ({ measured }: HeadProfile) => {
+    const { influence: _influence, ...older } = measured;
+    return older;
+  };
+
+  test("of version 3 is read, without influence", () => {
+    const old = { ...sample(), version: 3, measured: withoutInfluence(sample()) };
+    const expected = sample(({ measured }) => Object.assign(measured, { influence: null }));
+    expect(parseHeadProfile(JSON.stringify(old), "p.json")).toEqual(expected);
+    expect(codeOf(() => parseHeadProfile(JSON.stringify({ ...old, version: 4 }), "p"))).toMatch(
+      /^profile_broken.*measured\.influence/,
+    );
+  });
+
   test("of version 2 is read, without a default budget", () => {
-    const { defaultBudget: _defaultBudget, ...rest } = sample();
+    const { defaultBudget: _defaultBudget, ...newer } = sample();
+    const rest = { ...newer, measured: withoutInfluence(sample()) };
     const read = parseHeadProfile(JSON.stringify({ ...rest, version: 2 }), "p.json");
-    expect(read).toEqual({ ...sample(), defaultBudget: null });
+    const expected = sample(({ measured }) => Object.assign(measured, { influence: null }));
+    expect(read).toEqual({ ...expected, defaultBudget: null });
     expect(codeOf(() => parseHeadProfile(JSON.stringify({ ...rest, version: 3 }), "p"))).toMatch(
       /^profile_broken.*defaultBudget/,
     );
@@ -112,7 +129,7 @@ describe("the head profile's file", () => {
   });
 
   test("of version 1 is read, without what it did not keep", () => {
-    const { errors: _errors, retrieval: _retrieval, ...measured } = sample().measured;
+    const { errors: _errors, retrieval: _retrieval, ...measured } = withoutInfluence(sample());
     const { defaultBudget: _defaultBudget, ...rest } = sample();
     const old = { ...rest, version: 1, measured };
     const read = parseHeadProfile(JSON.stringify(old), "p.json");
@@ -133,7 +150,8 @@ describe("the head profile's file", () => {
 
   test.each<[string, (file: Record<string, unknown>) => void, RegExp]>([
     ["another format", (file) => (file.format = "something"), /format/],
-    ["a later version", (file) => (file.version = 4), /version 4/],
+    ["a later version", (file) => (file.version = 5), /version 5/],
+    ["a row of influence too few", (file) => measuredOf(file).influence!.pop(), /influence/],
     ["a score above 1", (file) => (measuredOf(file).retrieval!.score[0]![1] = 1.1), /score\.0\.1/],
     [
       "a row of scores too few",
