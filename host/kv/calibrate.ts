@@ -69,7 +69,7 @@ export async function calibrate(
     measured.push(await measure(engine, text, budgets, digest, dataDir, label, sink));
     copied.push(await measureCopies(engine, text, dataDir, label, sink));
     if (input.objective === "influence")
-      divergences.push(await divergencesOf(engine, text, reference, dataDir, label, sink));
+      divergences.push(await divergencesOf(engine, text, reference, digest, dataDir, label, sink));
   }
   const table = meanOf(measured.map(({ errors }) => errors));
   const found = {
@@ -184,13 +184,14 @@ async function divergencesOf(
   engine: Engine,
   text: CalibrationText,
   reference: Reference,
+  digest: string,
   dataDir: string,
   label: string,
   sink: RunSink,
 ): Promise<number[][]> {
   const budgetTokens = Math.round(influenceBudgetStep * reference.budgetTokens);
   const { fingerprint } = engine.model;
-  const key = keyOf(["influence", 1, fingerprint, engine.device, budgetTokens], text);
+  const key = keyOf(["influence", 1, fingerprint, engine.device, digest, budgetTokens], text);
   const { value } = await measuredOnce(
     dataDir,
     key,
@@ -198,7 +199,7 @@ async function divergencesOf(
     () =>
       measureInfluence(engine, text, budgetTokens, {
         signal: sink.signal,
-        onProgress: (done, total) => sink.notice(`${label}: influence, ${done} of ${total}`),
+        onProgress: (done, total) => sink.progress(influenceProgress(done, total, label)),
       }),
   );
   return value;
@@ -388,6 +389,19 @@ function measureProgress(now: PrefillProgress, label: string) {
     rate,
     secondsLeft: rate === null ? null : (now.totalTokens - now.doneTokens) / rate,
     label,
+  };
+}
+
+function influenceProgress(done: number, total: number, label: string) {
+  return {
+    phase: "prefill" as const,
+    done,
+    total,
+    unit: "tokens" as const,
+    seconds: 0,
+    rate: null,
+    secondsLeft: null,
+    label: `${label}, head by head`,
   };
 }
 

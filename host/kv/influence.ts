@@ -2,6 +2,7 @@
  * alone reads a few blocks and all others read everything. The error of a head's output does not say it: a
  * head may be wrong by half without any effect, since little of it comes through what the layers add, and
  * another that is wrong by as little decides the token. */
+import type { DigestKind } from "../../contract/heads.ts";
 import type { Engine, Stoppable, TailModeInput } from "../engine/engine.ts";
 import { uniformProfile } from "../models/headProfile.ts";
 import type { CalibrationText } from "./calibrationTexts.ts";
@@ -16,7 +17,8 @@ const stretches = 4;
 const stretchTokens = 12;
 
 export interface InfluenceCall extends Stoppable {
-  onProgress?: (doneStretches: number, stretches: number) => void;
+  /** In tokens, each decoded once for every head. */
+  onProgress?: (done: number, total: number) => void;
 }
 
 /** KL(dense || sparse) of the next token, [positions][heads], in nats.
@@ -27,7 +29,8 @@ export async function measureInfluence(
   budgetTokens: number,
   { signal, onProgress = () => {} }: InfluenceCall = {},
 ): Promise<number[][]> {
-  const modes = aloneModes(engine, budgetTokens);
+  const { digest } = await engine.profile();
+  const modes = aloneModes(engine, digest, budgetTokens);
   const divergence: number[][] = [];
   const sequence = await engine.createSequence();
   try {
@@ -39,7 +42,7 @@ export async function measureInfluence(
       const compared = await engine.compareTail(sequence, stretch, modes, { signal });
       for (let at = 0; at < stretch.length; at++)
         divergence.push(compared.map(({ kl }) => kl[at]!));
-      onProgress(index + 1, stretches);
+      onProgress((index + 1) * stretchTokens, stretches * stretchTokens);
     }
   } finally {
     await engine.release(sequence);
@@ -48,10 +51,10 @@ export async function measureInfluence(
 }
 
 /** One for each head. */
-function aloneModes({ model }: Engine, budgetTokens: number): TailModeInput[] {
+function aloneModes({ model }: Engine, digest: DigestKind, budgetTokens: number): TailModeInput[] {
   const uniform = uniformProfile(model);
   const blockTokens = uniform.blockTokens.map(() => influenceBlockTokens);
-  const profile = { ...uniform, blockTokens };
+  const profile = { ...uniform, digest, blockTokens };
   return blockTokens.map((_block, onlyHead) => ({ profile, budgetTokens, onlyHead }));
 }
 
