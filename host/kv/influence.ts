@@ -12,11 +12,11 @@ import type { CalibrationText } from "./calibrationTexts.ts";
 export const influenceBlockTokens = 64;
 export const influenceBudgetStep = 1 / 4;
 
-/** Of a text, so many stretches of its end are read, of so many tokens each. */
-const stretches = 4;
-const stretchTokens = 12;
+/** Of a text's end, so many stretches are read, of so many tokens each. */
+const usualStretches = { count: 4, tokens: 12 };
 
 export interface InfluenceCall extends Stoppable {
+  stretches?: typeof usualStretches;
   /** In tokens, each decoded once for every head. */
   onProgress?: (done: number, total: number) => void;
 }
@@ -27,7 +27,7 @@ export async function measureInfluence(
   engine: Engine,
   { tokens, tailTokens }: Pick<CalibrationText, "tokens" | "tailTokens">,
   budgetTokens: number,
-  { signal, onProgress = () => {} }: InfluenceCall = {},
+  { signal, stretches = usualStretches, onProgress = () => {} }: InfluenceCall = {},
 ): Promise<number[][]> {
   const { digest } = await engine.profile();
   const modes = aloneModes(engine, digest, budgetTokens);
@@ -35,14 +35,14 @@ export async function measureInfluence(
   const sequence = await engine.createSequence();
   try {
     let read = 0;
-    for (const [index, start] of stretchStarts(tokens.length, tailTokens).entries()) {
+    for (const start of stretchStarts(tokens.length, tailTokens, stretches)) {
       await engine.prefill(sequence, tokens.slice(read, start), { wantLogits: false, signal });
       read = start;
-      const stretch = tokens.slice(start, start + stretchTokens);
+      const stretch = tokens.slice(start, start + stretches.tokens);
       const compared = await engine.compareTail(sequence, stretch, modes, { signal });
       for (let at = 0; at < stretch.length; at++)
         divergence.push(compared.map(({ kl }) => kl[at]!));
-      onProgress((index + 1) * stretchTokens, stretches * stretchTokens);
+      onProgress(divergence.length, stretches.count * stretches.tokens);
     }
   } finally {
     await engine.release(sequence);
@@ -59,11 +59,15 @@ function aloneModes({ model }: Engine, digest: DigestKind, budgetTokens: number)
 }
 
 /** Evenly over the tail, each in the middle of its part. */
-function stretchStarts(textTokens: number, tailTokens: number): number[] {
-  const part = tailTokens / stretches;
+function stretchStarts(
+  textTokens: number,
+  tailTokens: number,
+  { count, tokens }: typeof usualStretches,
+): number[] {
+  const part = tailTokens / count;
   return Array.from(
-    { length: stretches },
-    (_, index) => textTokens - tailTokens + Math.floor((index + 0.5) * part - stretchTokens / 2),
+    { length: count },
+    (_, index) => textTokens - tailTokens + Math.floor((index + 0.5) * part - tokens / 2),
   );
 }
 

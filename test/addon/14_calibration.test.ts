@@ -1,6 +1,7 @@
 import { afterAll, describe, expect, test } from "vitest";
 import { benchRowSchema } from "../../contract/bench.ts";
 import { digestBits, digestKinds } from "../../contract/heads.ts";
+import { measureInfluence } from "../../host/kv/influence.ts";
 import { type DigestFormat, headReading } from "../../host/kv/readCost.ts";
 import { uniformProfile } from "../../host/models/headProfile.ts";
 import { pairedInterval } from "../../host/quality/intervals.ts";
@@ -284,6 +285,28 @@ describe("measurements", () => {
         message: expect.stringContaining("modes[0].budgetTokens"),
       });
     });
+  });
+
+  test("influence: a divergence for each position and head, the same each time", async () => {
+    const text = { tokens: someTokens(900), tailTokens: 64 };
+    const stretches = { count: 2, tokens: 1 };
+    const done: [number, number][] = [];
+    const divergence = await measureInfluence(engine(), text, 256, {
+      stretches,
+      onProgress: (...now) => done.push(now),
+    });
+    expect(done).toEqual([
+      [1, 2],
+      [2, 2],
+    ]);
+    expect(divergence).toHaveLength(2);
+    for (const position of divergence) {
+      expect(position).toHaveLength(heads);
+      expect(Math.min(...position)).toBeGreaterThan(0);
+    }
+    expect(await measureInfluence(engine(), text, 256, { stretches })).toEqual(divergence);
+    // The profile is as it was.
+    expect((await engine().profile()).blockTokens).toEqual(new Uint16Array(heads).fill(32));
   });
 
   test("bench rows are what the contract says, with libllama beside", async () => {

@@ -27,6 +27,9 @@ describe("scholia calibrate", () => {
       "512",
       "--threads",
       "1",
+      // Influence takes a minute for a text; test/addon/14_calibration.test.ts measures it on less.
+      "--objective",
+      "error",
       ...options,
     ])) as CalibrationReport;
 
