@@ -262,7 +262,8 @@ export const en = {
     denseDetail: "Every head reads everything. Slower the longer the document",
     sparse: "AB-Sparse {{budget}}",
     sparseOwn: "AB-Sparse",
-    ownDetail: "As much as was measured to be enough for this model; 2,048 tokens where nothing was",
+    ownDetail:
+      "As much as was measured to be enough for this model; 2,048 tokens where nothing was",
   },
 
   context: {
