@@ -1,47 +1,20 @@
-// The engine's methods in the order of the flow: tokens → prefill → kv → decode → answer.
 #include <ggml-backend.h>
 #include <llama.h>
 
 #include <algorithm>
-#include <array>
 #include <chrono>
-#include <future>
-#include <numeric>
 #include <thread>
 
 #include "backend/choose_backend.h"
 #include "engine/answer/sampler.h"
 #include "engine/answer/text_stream.h"
-#include "engine/decode/compare_logits.h"
-#include "engine/decode/head_errors.h"
-#include "engine/decode/plan.h"
-#include "engine/decode/retrieval.h"
-#include "engine/engine.h"
-#include "engine/kv/kv_cache.h"
-#include "engine/model/gguf_model.h"
-#include "engine/tokens/vocabulary.h"
+#include "engine/pipeline.h"
 
 namespace scholia {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 // How often a running call says what memory it holds, at most.
 constexpr auto kMemoryEvery = std::chrono::milliseconds(100);
-
-// A tail is compared in pieces of so many tokens, whose dense logits are held: 156 MB for a vocabulary
-// of 152,000. They are f32: rounded to f16, logits of 16 to 32 move by up to 0.008, which is a
-// divergence of its own and makes ties of likeliest tokens. Shorter pieces would change the mode more
-// often, and a change builds its digests anew.
-constexpr size_t kTailPieceTokens = 256;
-// Of a mode's own logits so many rows, for as many threads, are held until they are compared, and as many
-// are read meanwhile.
-constexpr size_t kTailRowsAtOnce = 32;
-using TailRows = std::array<std::vector<float>, 2>;  // [rows][n_vocab], by turns
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 // Room for two full contexts (a document, and a branch of its chat), within what the backend can
 // give: half of the host's memory, which others need too, or most of its device's.
@@ -86,139 +59,22 @@ std::vector<StageTime> median_times(const std::vector<std::vector<StageTime>>& s
   return medians;
 }
 
+Error no_sequence(SequenceId sequence) {
+  return {ErrorCode::kInvalidArgument, "There is no sequence " + std::to_string(sequence) + "."};
+}
+
+}  // namespace
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
 void add_step(PrefillProgress& progress, int n_tokens, double seconds) {
   progress.done_tokens += n_tokens;
   progress.depth_tokens += n_tokens;
   progress.seconds += seconds;
   progress.tokens_per_second = n_tokens / seconds;
 }
-
-Error no_sequence(SequenceId sequence) {
-  return {ErrorCode::kInvalidArgument, "There is no sequence " + std::to_string(sequence) + "."};
-}
-
-class Pipeline final : public Engine {
- public:
-  static Result<std::unique_ptr<Engine>> open(const EngineConfig& config,
-                                              const LoadProgress& progress);
-
-  const ModelInfo& model() const override { return info_; }
-  const HeadProfile& profile() const override { return profile_; }
-  std::string device_name() const override {
-    return backend_->device_name() + (device_reason_.empty() ? "" : "; " + device_reason_);
-  }
-  MemoryReport memory() const override;
-  void on_memory(MemoryCallback callback) override;
-  Status set_profile(HeadProfile profile) override;
-
-  std::vector<Token> tokenize(std::string_view text, bool parse_special) const override {
-    return vocabulary_->tokenize(text, parse_special);
-  }
-  std::string detokenize(std::span<const Token> tokens) const override {
-    return vocabulary_->detokenize(tokens);
-  }
-  Token bos_token() const override { return vocabulary_->bos(); }
-  bool is_end_of_turn(Token token) const override { return vocabulary_->is_end_of_turn(token); }
-
-  SequenceId create_sequence() override { return kv_->create_sequence(); }
-  Result<SequenceId> fork(SequenceId sequence) override { return kv_->fork(sequence); }
-  Result<int> truncate(SequenceId sequence, int n_tokens) override {
-    return kv_->truncate(sequence, n_tokens);
-  }
-  void release(SequenceId sequence) override { kv_->release(sequence); }
-  Result<std::vector<Token>> sequence_tokens(SequenceId sequence) const override;
-  Result<std::string> sequence_key(SequenceId sequence) const override;
-  Result<std::vector<std::string>> stored_runs(SequenceId sequence) const override;
-  int cached_tokens(std::span<const Token> tokens) const override {
-    return kv_->find_cached(tokens);
-  }
-
-  Result<PrefillProgress> prefill(SequenceId sequence, std::span<const Token> tokens,
-                                  const PrefillOptions& options, const PrefillCallback& on_progress,
-                                  const CancelFlag* cancel) override;
-  Result<StepTrace> decode(SequenceId sequence, Token token, const DecodeOptions& options) override;
-  std::span<const float> logits() const override { return logits_; }
-  Result<StepTiming> time_steps(SequenceId sequence, const DecodeOptions& options,
-                                int n_steps) override;
-  Result<GenerateReport> generate(SequenceId sequence, const GenerateOptions& options,
-                                  const TokenCallback& on_token, const CancelFlag* cancel) override;
-
-  Result<std::vector<float>> prefill_logits(SequenceId sequence,
-                                            std::span<const Token> tokens) override;
-  Result<HeadErrors> measure_heads(std::span<const Token> tokens, int tail_tokens, int n_queries,
-                                   std::span<const int> block_tokens,
-                                   std::span<const int> budget_tokens,
-                                   const PrefillCallback& on_progress,
-                                   const CancelFlag* cancel) override;
-  Result<std::vector<double>> measure_retrieval(std::span<const Token> tokens,
-                                                std::span<const CopiedToken> copies,
-                                                const PrefillCallback& on_progress,
-                                                const CancelFlag* cancel) override;
-  Result<std::vector<TailComparison>> compare_tail(SequenceId sequence, std::span<const Token> tail,
-                                                   std::span<const TailMode> modes,
-                                                   const TailCallback& on_progress,
-                                                   const CancelFlag* cancel) override;
-
- private:
-  using QueryCallback = std::function<void(int layer, const float* q)>;
-  using HostMeasurement = std::function<void(KvPages& pages, const KvView& view)>;
-
-  Status check_prompt(SequenceId sequence, std::span<const Token> tokens) const;
-  // Where the step ends that computes a prompt's tokens from this position on. Steps end at absolute
-  // multiples, so that a read that was stopped takes the same steps as one that was not.
-  int step_end(int position, int segment_end) const {
-    return next_chunk_end(position, segment_end, config_.prefill_step_tokens);
-  }
-  // Computes the first n tokens of `rest` (the open segment's that are not yet there) and appends
-  // them: they end with a chunk or with the segment.
-  Status prefill_step(SequenceId sequence, std::span<const Token> rest, int n, LogitRows rows,
-                      const QueryCallback& on_queries, const CancelFlag* cancel);
-  void describe_step(const DecodePlan& plan, StepTrace& trace) const;
-  uint64_t digest_bytes(const HeadPlan& head, int n_tokens) const;
-  // draw: see DecodeStep.
-  Result<StepTrace> decode_token(SequenceId sequence, Token token, const DecodeOptions& options,
-                                 const TokenDraw* draw);
-  // Lets `compute` run one decode step, then appends its token.
-  Result<StepTrace> step(SequenceId sequence, Token token, const DecodeOptions& options,
-                         const std::function<Status(DecodeStep&)>& compute);
-  Result<std::vector<StageTime>> time_step(SequenceId sequence, const DecodeOptions& options);
-  // Prefills tokens on a fresh sequence, keeping the queries of some positions (ascending), and
-  // measures on what was read.
-  Status measure_text(std::span<const Token> tokens, CapturedQueries& queries,
-                      const PrefillCallback& on_progress, const CancelFlag* cancel,
-                      const HostMeasurement& measure);
-  Status measure_on_host(const KvView& view, const HostMeasurement& measure);
-  // forks: one for dense reading, then one for each mode.
-  Status compare_forks(std::span<const SequenceId> forks, std::span<const Token> tail,
-                       std::span<const TailMode> modes, const TailCallback& on_progress,
-                       const CancelFlag* cancel, std::vector<TailComparison>& comparisons);
-  // truth: [piece][n_vocab], of dense reading. following: the tail's tokens after each of the piece's.
-  // rows: room.
-  Status compare_piece(SequenceId sequence, std::span<const Token> piece,
-                       std::span<const Token> following, const DecodeOptions& options,
-                       std::span<const float> truth, TailRows& rows, const CancelFlag* cancel,
-                       TailComparison& comparison);
-  // Decodes the tokens and keeps the logits of each, [tokens][n_vocab]; adds up what was read.
-  Status read_rows(SequenceId sequence, std::span<const Token> tokens, const DecodeOptions& options,
-                   const CancelFlag* cancel, std::vector<float>& rows, TailComparison& read);
-  void tell_memory();
-
-  EngineConfig config_;
-  ModelInfo info_;
-  KvShape shape_;
-  HeadProfile profile_;
-  uint64_t profile_id_ = 0;
-  std::unique_ptr<GgufModel> model_;
-  std::unique_ptr<Vocabulary> vocabulary_;
-  std::unique_ptr<Backend> backend_;
-  std::string device_reason_;     // why not a faster device, for the user; empty: nothing to say
-  std::unique_ptr<KvCache> kv_;
-  std::unique_ptr<DigestLayout> digest_layout_;
-  std::vector<float> logits_;  // [n_vocab]; empty where the device drew the next token itself
-  std::optional<Token> next_;  // that token
-  MemoryCallback on_memory_;
-  Clock::time_point memory_told_;
-};
 
 // --- opening --------------------------------------------------------------------------------
 
@@ -612,246 +468,6 @@ Result<GenerateReport> Pipeline::generate(SequenceId sequence, const GenerateOpt
   if (on_token && !rest.empty()) on_token({report.tokens.back(), rest, nullptr});
   return report;
 }
-
-// --- calibration and tests ------------------------------------------------------------------
-
-Result<std::vector<float>> Pipeline::prefill_logits(SequenceId sequence,
-                                                    std::span<const Token> tokens) {
-  if (Status status = check_prompt(sequence, tokens); !status.ok()) return status.error();
-  if (Status status = kv_->begin_segment(sequence, {}); !status.ok()) return status.error();
-  std::vector<float> all;
-  // Chunk by chunk: a longer step's rows of logits would take gigabytes.
-  const int first = kv_->view(sequence).n_tokens, end = first + static_cast<int>(tokens.size());
-  for (int position = first; position < end;) {
-    const int n = kv_->chunk_end(position, end) - position;
-    const auto rest = tokens.subspan(static_cast<size_t>(position - first));
-    if (Status status = prefill_step(sequence, rest, n, LogitRows::kAll, {}, nullptr);
-        !status.ok()) {
-      return status.error();
-    }
-    all.insert(all.end(), logits_.begin(), logits_.end());
-    position += n;
-  }
-  logits_.assign(all.end() - info_.n_vocab, all.end());
-  if (Status status = kv_->end_segment(sequence, false); !status.ok()) return status.error();
-  return all;
-}
-
-Result<HeadErrors> Pipeline::measure_heads(std::span<const Token> tokens, int tail_tokens,
-                                           int n_queries, std::span<const int> block_tokens,
-                                           std::span<const int> budget_tokens,
-                                           const PrefillCallback& on_progress,
-                                           const CancelFlag* cancel) {
-  const int n_tokens = static_cast<int>(tokens.size());
-  if (tail_tokens <= 0 || tail_tokens > n_tokens || n_queries <= 0 || n_queries > tail_tokens) {
-    return Error{ErrorCode::kInvalidArgument,
-                 "The queries must fit the tail, and the tail the text."};
-  }
-  // Evenly spaced over the tail, the last position included.
-  CapturedQueries queries;
-  for (int i = 1; i <= n_queries; ++i) {
-    queries.positions.push_back(n_tokens - tail_tokens +
-                                static_cast<int>(int64_t(tail_tokens) * i / n_queries) - 1);
-  }
-  std::optional<Result<HeadErrors>> errors;
-  const Status status = measure_text(
-      tokens, queries, on_progress, cancel, [&](KvPages& pages, const KvView& view) {
-        errors = measure_head_errors(pages, view, info_.n_q_heads, profile_.digest, queries,
-                                     block_tokens, budget_tokens, config_.n_threads, {}, cancel);
-      });
-  if (!status.ok()) return status.error();
-  return *errors;
-}
-
-Result<std::vector<double>> Pipeline::measure_retrieval(std::span<const Token> tokens,
-                                                        std::span<const CopiedToken> copies,
-                                                        const PrefillCallback& on_progress,
-                                                        const CancelFlag* cancel) {
-  CapturedQueries queries;
-  std::vector<int> sources;
-  int last = -1;
-  for (const CopiedToken& copy : copies) {
-    if (copy.position <= last || copy.position >= static_cast<int>(tokens.size()) ||
-        copy.source < 0 || copy.source > copy.position) {
-      return Error{ErrorCode::kInvalidArgument,
-                   "Copies must ascend within the text, and come after their sources."};
-    }
-    last = copy.position;
-    queries.positions.push_back(copy.position);
-    sources.push_back(copy.source);
-  }
-  if (copies.empty()) {
-    return Error{ErrorCode::kInvalidArgument, "Measuring retrieval needs copies."};
-  }
-  std::optional<Result<std::vector<double>>> scores;
-  const Status status = measure_text(
-      tokens, queries, on_progress, cancel, [&](KvPages& pages, const KvView& view) {
-        scores = retrieval_scores(pages, view, info_.n_q_heads, queries, sources,
-                                  config_.n_threads, cancel);
-      });
-  if (!status.ok()) return status.error();
-  return *scores;
-}
-
-Status Pipeline::measure_text(std::span<const Token> tokens, CapturedQueries& queries,
-                              const PrefillCallback& on_progress, const CancelFlag* cancel,
-                              const HostMeasurement& measure) {
-  const int n_tokens = static_cast<int>(tokens.size());
-  const SequenceId sequence = kv_->create_sequence();
-  const auto release = [&](Status status) {
-    kv_->release(sequence);
-    return status;
-  };
-  if (Status status = check_prompt(sequence, tokens); !status.ok()) return release(status);
-  if (Status status = kv_->begin_segment(sequence, {}); !status.ok()) return release(status);
-  const size_t row = size_t(info_.n_q_heads) * info_.head_dim;
-  queries.q.assign(info_.n_layers, std::vector<float>(row * queries.positions.size()));
-
-  // Only the steps with queries have to be computed here.
-  const CachedPrefix cached = kv_->take_cached(sequence, tokens, queries.positions.front());
-  PrefillProgress progress;
-  progress.total_tokens = n_tokens;
-  progress.memory_tokens = cached.memory_tokens;
-  progress.disk_tokens = cached.disk_tokens;
-  progress.broken_tokens = cached.broken_tokens;
-  progress.done_tokens = progress.depth_tokens = cached.total();
-  while (progress.done_tokens < n_tokens) {
-    const int first = progress.done_tokens;
-    const int end = step_end(first, n_tokens);
-    const auto capture = [&](int layer, const float* q) {
-      for (size_t i = 0; i < queries.positions.size(); ++i) {
-        if (queries.positions[i] < first || queries.positions[i] >= end) continue;
-        std::copy_n(q + size_t(queries.positions[i] - first) * row, row,
-                    queries.q[layer].data() + i * row);
-      }
-    };
-    const auto start = Clock::now();
-    const Status status = prefill_step(sequence, tokens.subspan(static_cast<size_t>(first)),
-                                       end - first, LogitRows::kNone, capture, cancel);
-    if (!status.ok()) return release(status);
-    add_step(progress, end - first, seconds_since(start));
-    if (on_progress) on_progress(progress);
-  }
-  return release(measure_on_host(kv_->view(sequence), measure));
-}
-
-Result<std::vector<TailComparison>> Pipeline::compare_tail(SequenceId sequence,
-                                                           std::span<const Token> tail,
-                                                           std::span<const TailMode> modes,
-                                                           const TailCallback& on_progress,
-                                                           const CancelFlag* cancel) {
-  if (Status status = check_prompt(sequence, tail); !status.ok()) return status.error();
-  std::vector<SequenceId> forks;
-  std::vector<TailComparison> comparisons(modes.size());
-  Status status;
-  while (status.ok() && forks.size() <= modes.size()) {
-    auto copy = kv_->fork(sequence);
-    if (copy.ok()) {
-      forks.push_back(copy.value());
-    } else {
-      status = copy.error();
-    }
-  }
-  const HeadProfile own = profile_;
-  if (status.ok()) status = compare_forks(forks, tail, modes, on_progress, cancel, comparisons);
-  for (const SequenceId fork : forks) kv_->release(fork);
-  if (Status restored = set_profile(own); status.ok()) status = restored;
-  if (!status.ok()) return status.error();
-  return comparisons;
-}
-
-Status Pipeline::compare_forks(std::span<const SequenceId> forks, std::span<const Token> tail,
-                               std::span<const TailMode> modes, const TailCallback& on_progress,
-                               const CancelFlag* cancel,
-                               std::vector<TailComparison>& comparisons) {
-  std::vector<float> truth;
-  TailRows rows;
-  for (size_t at = 0; at < tail.size(); at += kTailPieceTokens) {
-    const size_t end = std::min(tail.size(), at + kTailPieceTokens);
-    const auto piece = tail.subspan(at, end - at);
-    const auto following = tail.subspan(at + 1, std::min(end, tail.size() - 1) - at);
-    TailComparison dense;
-    if (Status status = read_rows(forks[0], piece, {.mode = Mode::kDense}, cancel, truth, dense);
-        !status.ok()) {
-      return status;
-    }
-    for (size_t i = 0; i < modes.size(); ++i) {
-      // Taking a profile drops the digests of another.
-      if (modes[i].profile != profile_) {
-        if (Status status = set_profile(modes[i].profile); !status.ok()) return status;
-      }
-      if (Status status = compare_piece(forks[i + 1], piece, following, modes[i].options, truth,
-                                        rows, cancel, comparisons[i]);
-          !status.ok()) {
-        return status;
-      }
-    }
-    if (on_progress) on_progress(static_cast<int>(end));
-  }
-  return {};
-}
-
-// A device reads the next rows while the processor compares these. Where the processor reads them, too,
-// one comes after the other.
-Status Pipeline::compare_piece(SequenceId sequence, std::span<const Token> piece,
-                               std::span<const Token> following, const DecodeOptions& options,
-                               std::span<const float> truth, TailRows& rows,
-                               const CancelFlag* cancel, TailComparison& comparison) {
-  const auto when = kv_->pages().is_on_host() ? std::launch::deferred : std::launch::async;
-  std::future<Status> compared;
-  for (size_t at = 0; at < piece.size(); at += kTailRowsAtOnce) {
-    const size_t n_rows = std::min(kTailRowsAtOnce, piece.size() - at);
-    std::vector<float>& own = rows[at / kTailRowsAtOnce % 2];
-    const Status read = read_rows(sequence, piece.subspan(at, n_rows), options, cancel, own,
-                                  comparison);
-    if (!read.ok()) return read;
-    if (compared.valid()) {
-      if (Status before = compared.get(); !before.ok()) return before;
-    }
-    const auto next = following.subspan(std::min(at, following.size()));
-    compared = std::async(when, [=, this, &own, &comparison] {  // adds what read_rows doesn't
-      return compare_rows(truth.subspan(at * info_.n_vocab, own.size()), own, info_.n_vocab,
-                          next.first(std::min(n_rows, next.size())), config_.n_threads, comparison);
-    });
-  }
-  return compared.get();
-}
-
-Status Pipeline::read_rows(SequenceId sequence, std::span<const Token> tokens,
-                           const DecodeOptions& options, const CancelFlag* cancel,
-                           std::vector<float>& rows, TailComparison& read) {
-  rows.clear();
-  for (const Token token : tokens) {
-    if (cancel != nullptr && cancel->load(std::memory_order_relaxed)) {
-      return Error{ErrorCode::kCancelled, "Comparing the readings was cancelled."};
-    }
-    const auto trace = decode(sequence, token, options);
-    if (!trace.ok()) return trace.error();
-    rows.insert(rows.end(), logits_.begin(), logits_.end());
-    const auto& n_blocks = trace.value().n_blocks;
-    read.n_blocks += std::accumulate(n_blocks.begin(), n_blocks.end(), uint64_t{0});
-    read.kv_bytes += trace.value().kv_bytes;
-    read.digest_bytes += trace.value().digest_bytes;
-    read.dense_bytes += trace.value().dense_bytes;
-  }
-  return {};
-}
-
-// What is measured is measured by the processor, on a copy of the pages where they are not its own.
-Status Pipeline::measure_on_host(const KvView& view, const HostMeasurement& measure) {
-  if (kv_->pages().is_on_host()) {
-    measure(kv_->pages(), view);
-    return {};
-  }
-  auto copy = kv_->pages().host_copy(view);
-  if (!copy.ok()) return copy.error();
-  std::vector<PageId> in_order(copy.value().n_pages());
-  std::iota(in_order.begin(), in_order.end(), PageId{0});
-  measure(copy.value(), {in_order.data(), view.n_tokens});
-  return {};
-}
-
-}  // namespace
 
 Result<std::unique_ptr<Engine>> Engine::open(const EngineConfig& config,
                                              const LoadProgress& progress) {
