@@ -1,18 +1,16 @@
 /** `scholia calibrate`: measures what each block size and budget would cost each head, and shares out
- * the bytes that uniform blocks of 32 tokens would read, so that the output error is least.
+ * the bytes that uniform blocks of 32 tokens would read, so that the output error is least, each head's
+ * weighed by its influence on the next token.
  *
  * The error of a head is averaged over texts by the arithmetic mean: what is then minimised is the
  * mean over texts of the total error, so the text on which a head does worst (mostly retrieval) weighs
  * most. A geometric mean would let easy texts hide it. */
-import { createHash } from "node:crypto";
-import { readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { z } from "zod";
 import { ScholiaError } from "../../contract/errors.ts";
 import type { CalibrationReport, TextAgreement } from "../../contract/heads.ts";
 import type { RunParsed } from "../../contract/routes.ts";
 import type { RunSink } from "../channel.ts";
-import type { Engine, HeadErrors, PrefillProgress } from "../engine/engine.ts";
+import type { Engine } from "../engine/engine.ts";
 import {
   blockSizes,
   formatHeadProfile,
@@ -27,27 +25,23 @@ import type { OpenDocuments } from "../prefill/readDocument.ts";
 import type { ResidentEngine } from "../residentEngine.ts";
 import { writeWhole } from "../store/files.ts";
 import { agreements } from "./agreement.ts";
-import { allocateHeads, type Choice } from "./allocateHeads.ts";
+import { allocateHeads } from "./allocateHeads.ts";
 import { type CalibrationText, calibrationTexts } from "./calibrationTexts.ts";
+import { type ErrorTable, meanOf } from "./errorTable.ts";
+import { choicesOf, offeredOf, type Reference } from "./headChoices.ts";
+import { influenceBlockTokens, influenceBudgetStep, influenceWeights } from "./influence.ts";
 import {
-  influenceBlockTokens,
-  influenceBudgetStep,
-  influenceWeights,
-  measureInfluence,
-} from "./influence.ts";
-import { headReading } from "./readCost.ts";
+  type MeasuredCopies,
+  type MeasuredText,
+  measureCopies,
+  measureDivergence,
+  measureErrors,
+} from "./measureText.ts";
 
 /** Of the reference budget. */
 const budgetSteps = [1 / 4, 3 / 8, 1 / 2, 3 / 4, 1, 3 / 2, 2, 3, 4];
 const defaultBudgetTokens = 1024;
 const longestContextTokens = 24_576;
-const queriesPerText = 64;
-
-interface Reference {
-  contextTokens: number;
-  budgetTokens: number;
-}
-
 export async function calibrate(
   input: RunParsed<"heads.calibrate">,
   resident: ResidentEngine,
@@ -60,16 +54,18 @@ export async function calibrate(
   const reference = referenceOf(input, engine);
   const texts = await gatherTexts(input, engine, documents, reference, sink);
   const budgets = budgetSteps.map((step) => Math.round(step * reference.budgetTokens));
+  const influenceBudget = Math.round(influenceBudgetStep * reference.budgetTokens);
   const { digest } = await engine.profile();
+  const on = { engine, digest, dataDir, sink };
   const measured: MeasuredText[] = [];
   const copied: MeasuredCopies[] = [];
   const divergences: number[][][] = [];
   for (const [index, text] of texts.entries()) {
     const label = `${text.name} (${text.kind}, ${index + 1} of ${texts.length})`;
-    measured.push(await measure(engine, text, budgets, digest, dataDir, label, sink));
-    copied.push(await measureCopies(engine, text, dataDir, label, sink));
+    measured.push(await measureErrors(on, text, budgets, label));
+    copied.push(await measureCopies(on, text, label));
     if (input.objective === "influence")
-      divergences.push(await divergencesOf(engine, text, reference, digest, dataDir, label, sink));
+      divergences.push(await measureDivergence(on, text, influenceBudget, label));
   }
   const table = meanOf(measured.map(({ errors }) => errors));
   const found = {
@@ -116,10 +112,12 @@ async function addRetrieval(
   const texts = (await gatherTexts(input, engine, documents, reference, sink)).filter(
     ({ kind }) => kind === "retrieval",
   );
+  const { digest } = await engine.profile();
+  const on = { engine, digest, dataDir, sink };
   const copied: MeasuredCopies[] = [];
   for (const [index, text] of texts.entries()) {
     const label = `${text.name} (copied tokens, ${index + 1} of ${texts.length})`;
-    copied.push(await measureCopies(engine, text, dataDir, label, sink));
+    copied.push(await measureCopies(on, text, label));
   }
   const retrieval = retrievalOf(engine.model, copied, reference);
   const profile = { ...file, measured: { ...file.measured, retrieval } };
@@ -143,66 +141,6 @@ async function writeProfile(
   );
   await writeWhole(path, formatHeadProfile(profile));
   return path;
-}
-
-/** What a text says of retrieval: its copies, and for each query head the share of them that it looked
- * at. */
-interface MeasuredCopies {
-  copies: number;
-  scores: number[];
-}
-
-/** Measures how the heads look at what a text copies. Right after {@link measure}, its KV is still
- * found in memory. */
-async function measureCopies(
-  engine: Engine,
-  text: CalibrationText,
-  dataDir: string,
-  label: string,
-  sink: RunSink,
-): Promise<MeasuredCopies> {
-  const copies = text.copies.positions.length;
-  if (copies === 0) return { copies, scores: [] };
-  const key = keyOf(["copies", 1, engine.model.fingerprint], text);
-  const { value } = await measuredOnce(
-    dataDir,
-    key,
-    z.array(z.number().min(0).max(1)),
-    async () => [
-      ...(await engine.measureRetrieval(text.tokens, {
-        ...text.copies,
-        signal: sink.signal,
-        onProgress: (progress) => sink.progress(measureProgress(progress, label)),
-      })),
-    ],
-  );
-  return { copies, scores: value };
-}
-
-/** Measures how far each head alone takes the next token from dense reading's. */
-async function divergencesOf(
-  engine: Engine,
-  text: CalibrationText,
-  reference: Reference,
-  digest: string,
-  dataDir: string,
-  label: string,
-  sink: RunSink,
-): Promise<number[][]> {
-  const budgetTokens = Math.round(influenceBudgetStep * reference.budgetTokens);
-  const { fingerprint } = engine.model;
-  const key = keyOf(["influence", 1, fingerprint, engine.device, digest, budgetTokens], text);
-  const { value } = await measuredOnce(
-    dataDir,
-    key,
-    z.array(z.array(z.number()).min(1)).min(1),
-    () =>
-      measureInfluence(engine, text, budgetTokens, {
-        signal: sink.signal,
-        onProgress: (done, total) => sink.progress(influenceProgress(done, total, label)),
-      }),
-  );
-  return value;
 }
 
 /** [heads], from what they do alone on each text and how wrong their outputs then are. */
@@ -291,185 +229,6 @@ async function gatherTexts(
     "invalid_argument",
     `No text is long enough: ${leastTokens} tokens at least, better ${reference.contextTokens}. Give longer --texts, or a smaller --context and --budget.`,
   );
-}
-
-interface MeasuredText {
-  text: CalibrationText;
-  errors: ErrorTable;
-  /** From an earlier calibration that did not come to its end. */
-  reused: boolean;
-}
-
-/** [heads][block sizes][budgets], flat. */
-const errorTableSchema = z.strictObject({
-  blockTokens: z.array(z.int()),
-  budgetTokens: z.array(z.int()),
-  outputError: z.array(z.number()),
-  recall: z.array(z.number()),
-  queries: z.int(),
-});
-type ErrorTable = z.infer<typeof errorTableSchema>;
-
-/** Measures a text, or takes what an earlier calibration measured of the same. */
-async function measure(
-  engine: Engine,
-  text: CalibrationText,
-  budgetTokens: number[],
-  digest: string,
-  dataDir: string,
-  label: string,
-  sink: RunSink,
-): Promise<MeasuredText> {
-  const queries = Math.min(queriesPerText, text.tailTokens);
-  const request = {
-    tailTokens: text.tailTokens,
-    queries,
-    blockTokens: [...blockSizes],
-    budgetTokens,
-  };
-  const key = keyOf([1, engine.model.fingerprint, digest, request], text);
-  const { value: errors, reused } = await measuredOnce(dataDir, key, errorTableSchema, async () => {
-    const found = await engine.measureHeads(text.tokens, {
-      ...request,
-      signal: sink.signal,
-      onProgress: (progress) => sink.progress(measureProgress(progress, label)),
-    });
-    const table = plainTable(found);
-    if (![...table.outputError, ...table.recall].every(Number.isFinite)) {
-      throw new ScholiaError("internal", `The measurement of ${label} gave numbers that are none.`);
-    }
-    return table;
-  });
-  return { text, errors, reused };
-}
-
-/** Names a measurement of a text, by all that it depends on. */
-function keyOf(what: unknown[], text: CalibrationText): string {
-  return createHash("sha256")
-    .update(JSON.stringify(what))
-    .update(new Uint8Array(text.tokens.buffer))
-    .digest("hex");
-}
-
-/** What an earlier calibration measured of the same; else it is measured, and kept. */
-async function measuredOnce<T>(
-  dataDir: string,
-  key: string,
-  schema: z.ZodType<T>,
-  make: () => Promise<T>,
-): Promise<{ value: T; reused: boolean }> {
-  const path = join(dataDir, "calibration", `${key}.json`);
-  try {
-    return { value: schema.parse(JSON.parse(await readFile(path, "utf8"))), reused: true };
-  } catch {
-    const value = await make();
-    await writeWhole(path, JSON.stringify(value));
-    return { value, reused: false };
-  }
-}
-
-function plainTable(found: HeadErrors): ErrorTable {
-  return {
-    blockTokens: [...found.blockTokens],
-    budgetTokens: [...found.budgetTokens],
-    outputError: [...found.outputError],
-    recall: [...found.recall],
-    queries: found.queries,
-  };
-}
-
-function measureProgress(now: PrefillProgress, label: string) {
-  const rate = now.tokensPerSecond > 0 ? now.tokensPerSecond : null;
-  return {
-    phase: "prefill" as const,
-    done: now.doneTokens,
-    total: now.totalTokens,
-    unit: "tokens" as const,
-    seconds: now.seconds,
-    rate,
-    secondsLeft: rate === null ? null : (now.totalTokens - now.doneTokens) / rate,
-    label,
-  };
-}
-
-function influenceProgress(done: number, total: number, label: string) {
-  return {
-    phase: "prefill" as const,
-    done,
-    total,
-    unit: "tokens" as const,
-    seconds: 0,
-    rate: null,
-    secondsLeft: null,
-    label: `${label}, head by head`,
-  };
-}
-
-/** Element by element. */
-export function meanOf(tables: ErrorTable[]): ErrorTable {
-  const [first] = tables;
-  const mean = (of: (table: ErrorTable) => number[]) =>
-    of(first!).map((_value, index) => {
-      const sum = tables.reduce((total, table) => total + of(table)[index]!, 0);
-      return sum / tables.length;
-    });
-  return {
-    ...first!,
-    outputError: mean((table) => table.outputError),
-    recall: mean((table) => table.recall),
-  };
-}
-
-/** Its place in the table, too. */
-type HeadChoice = Choice & { index: number; recall: number };
-
-/** The choices of each head with their bytes at the reference, and the index into the table. */
-export function choicesOf(
-  table: ErrorTable,
-  heads: number,
-  headDim: number,
-  reference: Reference,
-): HeadChoice[][] {
-  const { blockTokens, budgetTokens } = table;
-  return Array.from({ length: heads }, (_, head) =>
-    blockTokens.flatMap((block, b) =>
-      budgetTokens.map((budget, t) => {
-        const index = (head * blockTokens.length + b) * budgetTokens.length + t;
-        const reading = headReading(block, budget, reference.contextTokens, headDim);
-        return {
-          index,
-          blockTokens: block,
-          // A head reads its forced tokens and one block, however small its budget.
-          budgetTokens: reading.tokens,
-          bytes: reading.kvBytes + reading.digestBytes,
-          error: table.outputError[index]!,
-          recall: table.recall[index]!,
-        };
-      }),
-    ),
-  );
-}
-
-/** The choices that the calibration may make for a head, with what it makes least for their error.
- * @param influence of the head, for the objective that weighs its error by it */
-export function offeredOf(
-  head: HeadChoice[],
-  { blockTokens, budgetTokens }: ErrorTable,
-  reference: Reference,
-  { objective, allocate }: Pick<RunParsed<"heads.calibrate">, "objective" | "allocate">,
-  influence = 1,
-): HeadChoice[] {
-  const block = blockTokens.indexOf(uniformBlockTokens);
-  const budget = budgetTokens.indexOf(reference.budgetTokens);
-  const weighed = ({ error, recall }: HeadChoice) =>
-    ({ influence: influence * error, error, recall: 1 - recall })[objective];
-  return head
-    .filter((_choice, at) => {
-      const isOfBlock = Math.floor(at / budgetTokens.length) === block;
-      const isOfBudget = at % budgetTokens.length === budget;
-      return allocate === "both" || (allocate === "blocks" ? isOfBudget : isOfBlock);
-    })
-    .map((choice) => ({ ...choice, error: weighed(choice) }));
 }
 
 /** What all texts together say of the heads. */
