@@ -42,6 +42,7 @@ import {
 const budgetSteps = [1 / 4, 3 / 8, 1 / 2, 3 / 4, 1, 3 / 2, 2, 3, 4];
 const defaultBudgetTokens = 1024;
 const longestContextTokens = 24_576;
+
 export async function calibrate(
   input: RunParsed<"heads.calibrate">,
   resident: ResidentEngine,
@@ -56,16 +57,16 @@ export async function calibrate(
   const budgets = budgetSteps.map((step) => Math.round(step * reference.budgetTokens));
   const influenceBudget = Math.round(influenceBudgetStep * reference.budgetTokens);
   const { digest } = await engine.profile();
-  const on = { engine, digest, dataDir, sink };
+  const on = { engine, dataDir, sink };
   const measured: MeasuredText[] = [];
   const copied: MeasuredCopies[] = [];
   const divergences: number[][][] = [];
   for (const [index, text] of texts.entries()) {
     const label = `${text.name} (${text.kind}, ${index + 1} of ${texts.length})`;
-    measured.push(await measureErrors(on, text, budgets, label));
+    measured.push(await measureErrors(on, text, digest, budgets, label));
     copied.push(await measureCopies(on, text, label));
     if (input.objective === "influence")
-      divergences.push(await measureDivergence(on, text, influenceBudget, label));
+      divergences.push(await measureDivergence(on, text, digest, influenceBudget, label));
   }
   const table = meanOf(measured.map(({ errors }) => errors));
   const found = {
@@ -112,8 +113,7 @@ async function addRetrieval(
   const texts = (await gatherTexts(input, engine, documents, reference, sink)).filter(
     ({ kind }) => kind === "retrieval",
   );
-  const { digest } = await engine.profile();
-  const on = { engine, digest, dataDir, sink };
+  const on = { engine, dataDir, sink };
   const copied: MeasuredCopies[] = [];
   for (const [index, text] of texts.entries()) {
     const label = `${text.name} (copied tokens, ${index + 1} of ${texts.length})`;

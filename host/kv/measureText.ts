@@ -19,7 +19,6 @@ const queriesPerText = 64;
 /** With what is measured, for whom, and where it is kept. */
 export interface Measuring {
   engine: Engine;
-  digest: string;
   dataDir: string;
   sink: RunSink;
 }
@@ -40,8 +39,9 @@ export interface MeasuredCopies {
 
 /** Measures a text, or takes what an earlier calibration measured of the same. */
 export async function measureErrors(
-  { engine, digest, dataDir, sink }: Measuring,
+  { engine, dataDir, sink }: Measuring,
   text: CalibrationText,
+  digest: string,
   budgetTokens: number[],
   label: string,
 ): Promise<MeasuredText> {
@@ -95,8 +95,9 @@ export async function measureCopies(
 
 /** Measures how far each head alone takes the next token from dense reading's. */
 export async function measureDivergence(
-  { engine, digest, dataDir, sink }: Measuring,
+  { engine, dataDir, sink }: Measuring,
   text: CalibrationText,
+  digest: string,
   budgetTokens: number,
   label: string,
 ): Promise<number[][]> {

@@ -4,8 +4,6 @@
 
 #include <cuda_runtime.h>
 
-#include <cstdint>
-
 namespace scholia::cuda {
 
 struct LaunchShape {
@@ -49,18 +47,6 @@ __device__ __forceinline__ void wait_for_previous() {
 __device__ __forceinline__ void let_next_start() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-#endif
-}
-
-// Brings bytes to the L2 cache in the background. Rounded inward to 16 bytes.
-__device__ __forceinline__ void prefetch_l2(const void* data, size_t n_bytes) {
-#if __CUDA_ARCH__ >= 900
-  const uintptr_t begin = (reinterpret_cast<uintptr_t>(data) + 15) & ~uintptr_t(15);
-  const uintptr_t end = (reinterpret_cast<uintptr_t>(data) + n_bytes) & ~uintptr_t(15);
-  if (end <= begin) return;
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(begin),
-               "r"(unsigned(end - begin))
-               : "memory");
 #endif
 }
 
