@@ -85,10 +85,10 @@ struct TestMatrix {
   std::vector<float> values;
 };
 
-class CudaFormats : public CudaKernels, public ::testing::WithParamInterface<Format> {
+class CudaProducts : public CudaKernels {
  protected:
-  TestMatrix make(int n_rows, int n_cols) {
-    const auto [type, format] = GetParam();
+  TestMatrix make_matrix(const Format& of, int n_rows, int n_cols) {
+    const auto [type, format] = of;
     const std::vector<float> from = normal(size_t(n_rows) * n_cols, 0.1F);
     std::vector<uint8_t> file(ggml_row_size(type, n_cols) * size_t(n_rows));
     ggml_quantize_chunk(type, from.data(), file.data(), 0, n_rows, n_cols, nullptr);
@@ -123,8 +123,15 @@ class CudaFormats : public CudaKernels, public ::testing::WithParamInterface<For
   }
 };
 
+class CudaFormats : public CudaProducts, public ::testing::WithParamInterface<Format> {
+ protected:
+  TestMatrix make(int n_rows, int n_cols) { return make_matrix(GetParam(), n_rows, n_cols); }
+};
+
+// Around 2048 columns, from which on rows of Q4_K and Q6_K are kept in another order.
 TEST_P(CudaFormats, UnpackToGgmlsValues) {
-  for (const auto& [n_rows, n_cols] : {std::pair{1, 256}, {7, 512}, {130, 1280}}) {
+  for (const auto& [n_rows, n_cols] :
+       {std::pair{1, 256}, {7, 512}, {130, 1280}, {3, 1792}, {5, 2048}, {3, 2304}, {9, 6144}}) {
     const TestMatrix m = make(n_rows, n_cols);
     const DeviceBuffer out = room(m.values.size() * 2);
     ASSERT_EQ(launch_dequantise({m.device, 0, n_rows, out.as<__half>()}, stream_), cudaSuccess);
@@ -180,7 +187,8 @@ Truth multiply(const TestMatrix& m, int row, const std::vector<float>& x) {
 
 TEST_P(CudaFormats, Product) {
   for (const auto& [n_rows, n_cols] :
-       {std::pair{1, 256}, {2, 768}, {33, 1024}, {1000, 4096}, {96, 14336}}) {
+       {std::pair{1, 256}, {2, 768}, {33, 1024}, {1000, 4096}, {96, 14336}, {1, 2048}, {40, 1792},
+        {333, 2048}, {40, 2304}, {3300, 2048}, {1700, 6144}}) {
     const TestMatrix m = make(n_rows, n_cols);
     const std::vector<float> x = normal(size_t(n_cols)), weight = normal(size_t(n_cols)),
                              bias = normal(size_t(n_rows));
@@ -236,7 +244,8 @@ TEST_P(CudaFormats, ThreeMatrices) {
 // What a product leaves is what leave_input makes of its results.
 TEST_P(CudaFormats, LeavesTheNextInput) {
   const bool is_rounded = !is_float(GetParam().format);
-  for (const auto& [n_rows, n_cols] : {std::pair{32, 256}, {96, 512}, {1056, 768}}) {
+  for (const auto& [n_rows, n_cols] :
+       {std::pair{32, 256}, {96, 512}, {1056, 768}, {96, 2048}, {1056, 6144}}) {
     const TestMatrix m = make(n_rows, n_cols);
     const std::vector<float> x = normal(size_t(n_cols)), weight = normal(size_t(n_rows)),
                              old = normal(size_t(n_rows));
@@ -280,37 +289,78 @@ TEST_P(CudaFormats, LeavesTheNextInput) {
 }
 
 TEST_P(CudaFormats, GatedPairsAndApart) {
-  const TestMatrix m = make(64, 512);
-  const std::vector<float> x = normal(512);
-  const DeviceBuffer d_x = upload(x), d_y = room(64 * 4), d_pairs = room(32 * 4);
-  InputBuffer input;
-  ASSERT_TRUE(input.allocate(512, false, stream_, "a test").ok());
-  MatvecParams p;
-  p.parts[p.n_parts++] = {m.device, nullptr, d_y.as<float>()};
-  p.x = input.of({&m.device});
-  ASSERT_EQ(launch_leave_input(d_x.as<float>(), nullptr, 512, p.x, false, stream_), cudaSuccess);
-  ASSERT_EQ(launch_matvec(p, 7, false, stream_), cudaSuccess);
-  const auto y = download<float>(d_y, 64);
-  p.out = MatvecOut::kGatePairs;
-  p.parts[0].out = d_pairs.as<float>();
-  ASSERT_EQ(launch_matvec(p, 7, false, stream_), cudaSuccess);
-  const auto pairs = download<float>(d_pairs, 32);
-  p.out = MatvecOut::kGateWith;
-  p.parts[0].out = d_y.as<float>();
-  ASSERT_EQ(launch_matvec(p, 7, false, stream_), cudaSuccess);
-  const auto gated = download<float>(d_y, 64);
-  for (size_t i = 0; i < 64; ++i) {
-    const double silu = y[i] / (1 + std::exp(-double(y[i])));
-    ASSERT_NEAR(gated[i], silu * y[i], 1e-5 + 1e-5 * std::abs(silu * y[i]));
-    if (i % 2 != 0) continue;
-    const double pair = silu * y[i + 1];
-    ASSERT_NEAR(pairs[i / 2], pair, 1e-5 + 1e-5 * std::abs(pair));
+  for (const int n_cols : {512, 2048}) {
+    const TestMatrix m = make(64, n_cols);
+    const std::vector<float> x = normal(size_t(n_cols));
+    const DeviceBuffer d_x = upload(x), d_y = room(64 * 4), d_pairs = room(32 * 4);
+    InputBuffer input;
+    ASSERT_TRUE(input.allocate(n_cols, false, stream_, "a test").ok());
+    MatvecParams p;
+    p.parts[p.n_parts++] = {m.device, nullptr, d_y.as<float>()};
+    p.x = input.of({&m.device});
+    ASSERT_EQ(launch_leave_input(d_x.as<float>(), nullptr, n_cols, p.x, false, stream_), cudaSuccess);
+    ASSERT_EQ(launch_matvec(p, 7, false, stream_), cudaSuccess);
+    const auto y = download<float>(d_y, 64);
+    p.out = MatvecOut::kGatePairs;
+    p.parts[0].out = d_pairs.as<float>();
+    ASSERT_EQ(launch_matvec(p, 7, false, stream_), cudaSuccess);
+    const auto pairs = download<float>(d_pairs, 32);
+    p.out = MatvecOut::kGateWith;
+    p.parts[0].out = d_y.as<float>();
+    ASSERT_EQ(launch_matvec(p, 7, false, stream_), cudaSuccess);
+    const auto gated = download<float>(d_y, 64);
+    for (size_t i = 0; i < 64; ++i) {
+      const double silu = y[i] / (1 + std::exp(-double(y[i])));
+      ASSERT_NEAR(gated[i], silu * y[i], 1e-5 + 1e-5 * std::abs(silu * y[i]));
+      if (i % 2 != 0) continue;
+      const double pair = silu * y[i + 1];
+      ASSERT_NEAR(pairs[i / 2], pair, 1e-5 + 1e-5 * std::abs(pair));
+    }
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(All, CudaFormats, ::testing::ValuesIn(kFormats), [](const auto& info) {
   return std::string(ggml_type_name(info.param.type));
 });
+
+// Two formats in one kernel, as Q and K are of Q4_K and V of Q6_K: both orders of rows, and grids from
+// the least to more than rows.
+TEST_F(CudaProducts, MixedFormats) {
+  const auto format = [](ggml_type type) {
+    return *std::find_if(std::begin(kFormats), std::end(kFormats),
+                         [&](const Format& f) { return f.type == type; });
+  };
+  for (const int n_cols : {1792, 2048, 4096}) {
+    const TestMatrix q = make_matrix(format(GGML_TYPE_Q4_K), 640, n_cols),
+                     k = make_matrix(format(GGML_TYPE_Q4_K), 34, n_cols),
+                     v = make_matrix(format(GGML_TYPE_Q6_K), 130, n_cols);
+    const std::vector<float> x = normal(size_t(n_cols)), weight = normal(size_t(n_cols));
+    const DeviceBuffer d_x = upload(x), d_weight = upload(weight);
+    InputBuffer input;
+    ASSERT_TRUE(input.allocate(n_cols, true, stream_, "a test").ok());
+    const auto read = read_input(x, &weight, 1e-5F, true);
+    for (const int n_ctas : {1, 7, 132, 1000}) {
+      const DeviceBuffer d_q = room(640 * 4), d_k = room(34 * 4), d_v = room(130 * 4);
+      MatvecParams p;
+      p.parts[p.n_parts++] = {q.device, nullptr, d_q.as<float>()};
+      p.parts[p.n_parts++] = {k.device, nullptr, d_k.as<float>()};
+      p.parts[p.n_parts++] = {v.device, nullptr, d_v.as<float>()};
+      p.x = input.of({&q.device, &k.device, &v.device});
+      p.norm_eps = 1e-5F;
+      ASSERT_EQ(launch_leave_input(d_x.as<float>(), d_weight.as<float>(), n_cols, p.x, false, stream_),
+                cudaSuccess);
+      ASSERT_EQ(launch_matvec(p, n_ctas, false, stream_), cudaSuccess);
+      for (const auto& [m, out] : {std::pair{&q, &d_q}, {&k, &d_k}, {&v, &d_v}}) {
+        const auto got = download<float>(*out, size_t(m->device.n_rows));
+        for (int row = 0; row < m->device.n_rows; ++row) {
+          const Truth truth = multiply(*m, row, read);
+          ASSERT_NEAR(got[size_t(row)], truth.y, truth.tolerance)
+              << "row " << row << ", " << n_cols << " columns, " << n_ctas;
+        }
+      }
+    }
+  }
+}
 
 // --- attention ------------------------------------------------------------------------------
 

@@ -224,6 +224,13 @@ TEST_F(CudaShapes, LikeLlama31) {
           0.09, "llama, G 4, D 128, Q4_K with Q6_K, rotary factors");
 }
 
+// Rows of whole groups of 64 units, which are kept in an order of their own.
+TEST_F(CudaShapes, LikeLlama31WithTwins) {
+  compare({.n_layers = 2, .n_embd = 2048, .n_ff = 6144, .n_q_heads = 16, .n_kv_heads = 4,
+           .head_dim = 128, .type = GGML_TYPE_Q4_K, .other_type = GGML_TYPE_Q6_K},
+          0.09, "llama, G 4, D 128, Q4_K with Q6_K, twins");
+}
+
 TEST_F(CudaShapes, LikeQwen2) {
   compare({.architecture = "qwen2", .n_layers = 3, .n_embd = 896, .n_ff = 1024, .n_q_heads = 14,
            .n_kv_heads = 2, .head_dim = 64, .type = GGML_TYPE_Q5_0, .other_type = GGML_TYPE_Q8_0,

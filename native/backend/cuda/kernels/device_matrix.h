@@ -3,13 +3,18 @@
 // added to Q4_K (3 %) and Q5_K alone, whose 6-bit scales take 8 bits here: unpacking 96 bits for each
 // 32 weights costs more time than reading 128. Weight i of a unit, 0 <= i < 32, is d * u + m:
 //
-//   codes   4, 5 and 6 bits: byte j holds the low 4 bits of u of weights j and j + 16; Q8_0: int8
-//   high    5 bits: bit 8 b + w of a word is bit 4 of weight 4 w + b; 6 bits: the same with two
-//           bits each and two words, w & 3 within word w >> 2
+//   codes   4 and 5 bits: byte j holds the low 4 bits of u of weights j and j + 16; Q8_0: int8.
+//           6 bits: 16 weights are three words, which go on in high. Byte b of word w holds u of
+//           weight 4 w + b, and above it bits 2 w and 2 w + 1 of weight 12 + b
+//   high    5 bits: bit 8 b + w of a word is bit 4 of weight 4 w + b. 6 bits: the last two words
 //   scales  Q8_0, Q4_0, Q5_0: f16 d (m = -8 d, -16 d for the latter two). Q4_1, Q5_1: f16 d, f16 m.
 //           Q6_K: uint8 for each 16 weights (d = super * (scale - 128), u less 32).
 //           Q4_K, Q5_K: uint8 scale, uint8 min (d = super d * scale, m = -super dmin * min)
 //   supers  for each 8 units: Q6_K f16 d; Q4_K, Q5_K f16 d, f16 dmin
+//
+// Where rows of Q4_K and Q6_K are whole groups of 64 units, a lane of a product has twins, an even unit
+// and the odd one after it: one load brings the scales of both. So that 32 lanes still read codes side
+// by side, a group's codes and high bits are those of its even units, then those of the odd ones.
 //
 // F32, F16 and BF16 lie as in the file, row after row, in codes.
 #pragma once
@@ -25,6 +30,7 @@ enum class WeightFormat : uint8_t {
 
 inline constexpr int kUnitWeights = 32;
 inline constexpr int kSuperUnits = 8;
+inline constexpr int kTwinUnits = 64;
 
 struct PlaneBytes {
   int codes, high, scales;  // of a unit
@@ -63,6 +69,24 @@ struct DeviceMatrix {
   __host__ __device__
 #endif
   int n_units() const { return n_cols / kUnitWeights; }
+
+#ifdef __CUDACC__
+  __host__ __device__
+#endif
+  bool has_twins() const {
+    return (format == WeightFormat::kQ4_K || format == WeightFormat::kQ6_K) &&
+           n_units() % kTwinUnits == 0;
+  }
+
+#ifdef __CUDACC__
+  __host__ __device__
+#endif
+  // Where in its row a unit's codes and high bits lie, in units.
+  int place_of_codes(int unit) const {
+    if (!has_twins()) return unit;
+    const int in_group = unit % kTwinUnits;
+    return unit - in_group + in_group % 2 * (kTwinUnits / 2) + in_group / 2;
+  }
 
   uint64_t bytes() const {
     const PlaneBytes plane = plane_bytes(format);

@@ -40,9 +40,17 @@ __device__ void copy_input(const void* from, uint8_t* to, int n_bytes) {
 // What the sums of normalised values are multiplied by. One warp.
 __device__ float norm_factor(const ProductInput& x, float eps, int n_cols) {
   float squares = 0;
-  for (int i = int(threadIdx.x) % 32; i < x.n_units; i += 32) {
-    const float2 two = __ldcg(reinterpret_cast<const float2*>(x.squares) + i);
-    squares += two.x + two.y;
+  const auto* twos = reinterpret_cast<const float2*>(x.squares);
+  constexpr int kHeld = 4;  // on the way at a time
+#pragma unroll 1
+  for (int first = int(threadIdx.x) % 32; first < x.n_units; first += kHeld * 32) {
+    float2 held[kHeld] = {};
+#pragma unroll
+    for (int j = 0; j < kHeld; ++j) {
+      if (first + 32 * j < x.n_units) held[j] = __ldcg(twos + first + 32 * j);
+    }
+#pragma unroll
+    for (int j = 0; j < kHeld; ++j) squares += held[j].x + held[j].y;
   }
   return 1.0F / sqrtf(warp_sum(squares) / float(n_cols) + eps);
 }
@@ -67,22 +75,8 @@ struct ThirtyTwo {
     return {x.low[piece], x.high[piece], x.scales[piece]};
   }
   __device__ __forceinline__ float dot(const Input& x) const {
-    if constexpr (kIsFourBits) {
-      // The second 16 weights' bits stay where they are: 16 times too much.
-      const int first = dot_16(unit.codes, 0x0f0f0f0fU, x.low);
-      const int second = dot_16(unit.codes, 0xf0f0f0f0U, x.high);
-      const float2 dm = unit.d_and_m();
-      const float sum = fmaf(x.scales.x, float(first), (0.0625F * x.scales.z) * float(second));
-      return fmaf(dm.x, sum, dm.y * (x.scales.y + x.scales.w));
-    }
-    int first = __dp4a(unit.word(0), x.low.x, 0), second = __dp4a(unit.word(4), x.high.x, 0);
-    first = __dp4a(unit.word(1), x.low.y, first);
-    second = __dp4a(unit.word(5), x.high.y, second);
-    first = __dp4a(unit.word(2), x.low.z, first);
-    second = __dp4a(unit.word(6), x.high.z, second);
-    first = __dp4a(unit.word(3), x.low.w, first);
-    second = __dp4a(unit.word(7), x.high.w, second);
-    const float a = x.scales.x * float(first), b = x.scales.z * float(second);
+    const int2 n = halves(x);
+    const float a = x.scales.x * float(n.x), b = (kOfSecond * x.scales.z) * float(n.y);
     if constexpr (kFormat == WeightFormat::kQ6_K) {
       const float2 d = unit.halves_d();
       return d.x * fmaf(-32.0F, x.scales.y, a) + d.y * fmaf(-32.0F, x.scales.w, b);
@@ -94,11 +88,28 @@ struct ThirtyTwo {
     }
   }
 
- private:
   static constexpr bool kIsFourBits = kFormat == WeightFormat::kQ4_0 ||
                                       kFormat == WeightFormat::kQ4_1 ||
                                       kFormat == WeightFormat::kQ4_K;
+  // Of four bits the second 16 weights' stay where they are: 16 times too much.
+  static constexpr float kOfSecond = kIsFourBits ? 0.0625F : 1.0F;
 
+  // The integers of the first and of the second 16 weights, multiplied.
+  __device__ __forceinline__ int2 halves(const Input& x) const {
+    if constexpr (kIsFourBits) {
+      return {dot_16(unit.codes, 0x0f0f0f0fU, x.low), dot_16(unit.codes, 0xf0f0f0f0U, x.high)};
+    }
+    int first = __dp4a(unit.word(0), x.low.x, 0), second = __dp4a(unit.word(4), x.high.x, 0);
+    first = __dp4a(unit.word(1), x.low.y, first);
+    second = __dp4a(unit.word(5), x.high.y, second);
+    first = __dp4a(unit.word(2), x.low.z, first);
+    second = __dp4a(unit.word(6), x.high.z, second);
+    first = __dp4a(unit.word(3), x.low.w, first);
+    second = __dp4a(unit.word(7), x.high.w, second);
+    return {first, second};
+  }
+
+ private:
   // Unsigned bytes, what `bits` leaves of them, with signed ones.
   __device__ __forceinline__ static int dot_16(uint4 a, unsigned bits, int4 b) {
     const int two = dot_4(a.y & bits, b.y, dot_4(a.x & bits, b.x, 0));
@@ -156,6 +167,15 @@ __device__ __forceinline__ int uniform_warp() {
   return __shfl_sync(~0U, int(threadIdx.x) / 32, 0);
 }
 
+// Over the warp: of a in its first 16 lanes, of b in the others.
+__device__ __forceinline__ float sum_of_rows(float a, float b) {
+  const bool is_second = threadIdx.x & 16;
+  float x = (is_second ? b : a) + __shfl_xor_sync(~0U, is_second ? a : b, 16);
+#pragma unroll
+  for (int apart = 8; apart > 0; apart /= 2) x += __shfl_xor_sync(~0U, x, apart);
+  return x;
+}
+
 // --- rows, one warp ---------------------------------------------------------------------------
 
 // Reads the rows [first, end) of a matrix, kRows at once, in groups of kAhead pieces for each lane.
@@ -190,8 +210,18 @@ class RowStream {
     }
   }
 
+  // The input to shared memory.
+  __device__ __forceinline__ static void copy(const ProductInput& x, uint8_t* to) {
+    if constexpr (is_float(kFormat)) {
+      copy_input(x.floats, to, int(ProductInput::floats_bytes(x.n_units)));
+    } else {
+      copy_input(x.rounded, to, int(ProductInput::rounded_bytes(x.n_units)));
+    }
+  }
+
   // sums [n_slices][end - first], shared. All warps go through as many rounds.
-  __device__ __forceinline__ void run(const typename P::Planes& x, float* sums) {
+  __device__ __forceinline__ void run(uint8_t* shared, int n_units, float* sums) {
+    const typename P::Planes x(shared, n_units);
     const int lane = int(threadIdx.x) % 32, n_rows = end_ - first_;
     sums += slice_ * n_rows - first_;
     int row = first_row_;
@@ -253,9 +283,189 @@ class RowStream {
   P ahead_[kAhead][kRows];
 };
 
+// As RowStream, for matrices of twins: of each group of 64 units a lane has two that are neighbours, so
+// that one load brings the scales of both and one address serves all of the input.
+template <WeightFormat kFormat>
+class TwinStream {
+  using P = Piece<kFormat>;
+  static constexpr bool kIsQ6K = kFormat == WeightFormat::kQ6_K;
+  static constexpr int kRows = P::kRows;
+  static constexpr int kPlane = kTwinUnits * 16, kGroupBytes = 3 * kPlane;  // of the input
+
+ public:
+  __device__ __forceinline__ TwinStream(const DeviceMatrix& m, int first, int end, int slice_bits)
+      : m_(m), first_(first), end_(end), n_groups_(m.n_units() / kTwinUnits),
+        rows_at_once_(kRows * kWarps >> slice_bits) {
+    const int warp = uniform_warp();
+    slice_ = warp >> (kWarpBits - slice_bits);
+    first_group_ = n_groups_ * slice_ >> slice_bits;
+    end_group_ = n_groups_ * (slice_ + 1) >> slice_bits;
+    first_row_ = first + (kRows * warp & (rows_at_once_ - 1));
+  }
+
+  __device__ __forceinline__ void prime() {
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      scales_[r] = {};
+#pragma unroll
+      for (int slot = 0; slot < 2; ++slot) pieces_[slot][r] = {};
+    }
+    if (first_group_ == end_group_) return;
+    const Place place = place_of(first_row_, first_group_);
+    load_scales(place);
+    load_codes(place, 0);
+    load_codes(place, 1);
+  }
+
+  // The input to shared memory. Groups of 64 units: of each the planes one after another, in these the
+  // even units before the odd ones.
+  __device__ __forceinline__ static void copy(const ProductInput& x, uint8_t* to) {
+    const RoundedPlanes from(x.rounded, x.n_units);
+#pragma unroll 1
+    for (int unit = int(threadIdx.x); unit < x.n_units; unit += kThreads) {
+      const int4 low = __ldcg(from.low + unit), high = __ldcg(from.high + unit);
+      const float4 scales = prepared(__ldcg(from.scales + unit));
+      const int in_group = unit % kTwinUnits;
+      uint8_t* at = to + unit / kTwinUnits * kGroupBytes + in_group % 2 * (kPlane / 2) +
+                    in_group / 2 * 16;
+      *reinterpret_cast<int4*>(at) = low;
+      *reinterpret_cast<int4*>(at + kPlane) = high;
+      *reinterpret_cast<float4*>(at + 2 * kPlane) = scales;
+    }
+  }
+
+  __device__ __forceinline__ void run(const uint8_t* x, int /*n_units*/, float* sums) {
+    const int lane = int(threadIdx.x) % 32, n_rows = end_ - first_;
+    sums += slice_ * n_rows - first_;
+    x += first_group_ * kGroupBytes + lane * 16;
+    // In a register: as a constant it takes the place of byte_less's selectors, each of which then is
+    // moved to a register. The compiler does not see through a shuffle.
+    two_to_23_ = Unit<kFormat>::kTwoTo23 + (__shfl_xor_sync(~0U, threadIdx.x, 1) >> 16);
+    int row = first_row_;
+#pragma unroll 1
+    for (int left = n_rows; left > 0; left -= rows_at_once_, row += rows_at_once_) {
+      float sum[kRows] = {};
+      const uint8_t* at = x;
+#pragma unroll 1
+      for (int group = first_group_; group < end_group_; ++group, at += kGroupBytes) {
+        const bool is_last = group + 1 == end_group_;
+        const Place next = place_of(is_last ? row + rows_at_once_ : row,
+                                    is_last ? first_group_ : group + 1);
+        Scales now[kRows];
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) now[r] = scales_[r];
+        load_scales(next);
+        float2 of_units[kRows];
+#pragma unroll
+        for (int slot = 0; slot < 2; ++slot) {
+          const typename P::Input input = read(at, slot);
+#pragma unroll
+          for (int r = 0; r < kRows; ++r) add_unit(input, slot, r, now[r], of_units[r]);
+          load_codes(next, slot);
+        }
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) sum[r] = add_twins(of_units[r], now[r], sum[r]);
+      }
+      static_assert(kRows == 2);
+      const float both = sum_of_rows(sum[0], sum[1]);
+      const int of = row + lane / 16;
+      if (lane % 16 == 0 && of < end_) sums[of] = both;
+    }
+  }
+
+ private:
+  // Of a lane's two units.
+  struct Scales {
+    unsigned of_units, super;  // as many of super's bytes as the format has
+  };
+  // Of a group, in each row, counted through the matrix: the lane's twins, and its first codes.
+  struct Place {
+    unsigned twins[kRows], codes[kRows];
+    bool exists;
+  };
+
+  // Beyond the last row that one is read again.
+  __device__ __forceinline__ Place place_of(int row, int group) const {
+    const unsigned lane = threadIdx.x % 32;
+    Place place;
+    place.twins[0] = unsigned(row * n_groups_ + group) * 32 + lane;
+    place.twins[1] = place.twins[0] + (row + 1 < end_ ? unsigned(n_groups_) * 32 : 0U);
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) place.codes[r] = 2 * place.twins[r] - lane;
+    place.exists = row < end_;
+    return place;
+  }
+
+  __device__ __forceinline__ void load_scales(const Place& place) {
+    if (!place.exists) return;
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      const unsigned super = place.twins[r] / (kSuperUnits / 2);
+      scales_[r].of_units = __ldg(reinterpret_cast<const unsigned*>(m_.scales) + place.twins[r]);
+      scales_[r].super = kIsQ6K ? __ldg(reinterpret_cast<const unsigned short*>(m_.supers) + super)
+                                : __ldg(reinterpret_cast<const unsigned*>(m_.supers) + super);
+    }
+  }
+  __device__ __forceinline__ void load_codes(const Place& place, int slot) {
+    if (!place.exists) return;
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) pieces_[slot][r].unit.load_codes(m_, place.codes[r], 32 * slot);
+  }
+
+  // The scales as add_unit takes them. Q6_K: of each half, and what its offset takes off; else both
+  // halves', and the sum of the values.
+  __device__ __forceinline__ static float4 prepared(float4 s) {
+    if constexpr (kIsQ6K) return {s.x, -32 * s.y, s.z, -32 * s.w};
+    return {s.x, s.y + s.w, P::kOfSecond * s.z, 0};
+  }
+  __device__ __forceinline__ static typename P::Input read(const uint8_t* at, int slot) {
+    at += slot * (kPlane / 2);
+    return {*reinterpret_cast<const int4*>(at), *reinterpret_cast<const int4*>(at + kPlane),
+            *reinterpret_cast<const float4*>(at + 2 * kPlane)};
+  }
+
+  // To the sums of twins, their supers left out. x: of d. y: of m; not for Q6_K.
+  __device__ __forceinline__ void add_unit(const typename P::Input& x, int slot, int r,
+                                           const Scales& scales, float2& sum) const {
+    constexpr float kOffset = kIsQ6K ? 128 : 0;
+    const int2 n = pieces_[slot][r].halves(x);
+    const auto byte = [&](int i) {
+      return Unit<kFormat>::byte_less(scales.of_units, i, kOffset, two_to_23_);
+    };
+    const float first = byte(2 * slot), second = byte(2 * slot + 1);
+    if constexpr (kIsQ6K) {
+      const float a = fmaf(x.scales.x, float(n.x), x.scales.y);
+      const float b = fmaf(x.scales.z, float(n.y), x.scales.w);
+      sum.x = fmaf(second, b, slot == 0 ? first * a : fmaf(first, a, sum.x));
+    } else {
+      const float both = fmaf(x.scales.x, float(n.x), x.scales.z * float(n.y));
+      sum.x = slot == 0 ? first * both : fmaf(first, both, sum.x);
+      sum.y = slot == 0 ? second * x.scales.y : fmaf(second, x.scales.y, sum.y);
+    }
+  }
+  __device__ __forceinline__ static float add_twins(float2 of_units, const Scales& scales, float sum) {
+    if constexpr (kIsQ6K) {
+      const float d = __half2float(__ushort_as_half(static_cast<unsigned short>(scales.super)));
+      return fmaf(d, of_units.x, sum);
+    } else {
+      const float2 dm = __half22float2(reinterpret_cast<const __half2&>(scales.super));
+      return fmaf(-dm.y, of_units.y, fmaf(dm.x, of_units.x, sum));
+    }
+  }
+
+  const DeviceMatrix& m_;
+  const int first_, end_, n_groups_, rows_at_once_;
+  int slice_, first_group_, end_group_, first_row_;
+  unsigned two_to_23_;
+  Scales scales_[kRows];
+  P pieces_[2][kRows];
+};
+
 // --- what becomes of the sums -------------------------------------------------------------------
 
-__device__ __forceinline__ float silu(float x) { return x / (1.0F + expf(-x)); }
+// Unrolled loops and the library's exp and division would be a third of the kernel's code, which
+// every SM fetches anew for every product.
+__device__ __forceinline__ float silu(float x) { return __fdividef(x, 1.0F + __expf(-x)); }
 
 // Beside a row's sum, what its result is made of.
 struct Operands {
@@ -279,6 +489,7 @@ struct Sums {
 
   __device__ __forceinline__ float of(int row) const {
     float sum = 0;
+#pragma unroll 1
     for (int slice = 0; slice < n_slices; ++slice) sum += of_slices[slice * n_rows + row];
     return sum * factor;
   }
@@ -286,11 +497,16 @@ struct Sums {
 
 __device__ __forceinline__ float result_of(MatvecOut out, const Operands& with, const Sums& sums,
                                            int i) {
-  if (out == MatvecOut::kGatePairs) return silu(sums.of(2 * i)) * sums.of(2 * i + 1);
-  const float y = sums.of(i) + with.bias;
-  if (out == MatvecOut::kAdd) return with.old + y;
-  if (out == MatvecOut::kGateWith) return silu(with.old) * y;
-  return y;
+  const bool pairs = out == MatvecOut::kGatePairs;
+  float gate = with.old, y = 0;
+#pragma unroll 1
+  for (int of = pairs ? 2 * i : i; of <= (pairs ? 2 * i + 1 : i); ++of) {
+    if (pairs) gate = y;
+    y = sums.of(of);
+  }
+  y += with.bias;
+  if (out == MatvecOut::kStore) return y;
+  return out == MatvecOut::kAdd ? with.old + y : silu(gate) * y;
 }
 
 // --- the kernel ---------------------------------------------------------------------------------
@@ -305,7 +521,7 @@ struct Split {
 };
 
 // Part i's rows of this CTA.
-template <WeightFormat kFormat>
+template <WeightFormat kFormat, bool kTwins>
 __device__ __forceinline__ void multiply_share(const MatvecParams& p, const Split& split, int i_part,
                                                uint8_t* shared) {
   using P = Piece<kFormat>;
@@ -324,7 +540,8 @@ __device__ __forceinline__ void multiply_share(const MatvecParams& p, const Spli
   const bool pairs = p.out == MatvecOut::kGatePairs;
   const int first_out = pairs ? first / 2 : first, n_out = pairs ? (end - first) / 2 : end - first;
 
-  RowStream<kFormat> rows(matrix, first, end, split.slice_bits);
+  using Rows = std::conditional_t<kTwins, TwinStream<kFormat>, RowStream<kFormat>>;
+  Rows rows(matrix, first, end, split.slice_bits);
   let_next_start();
   rows.prime();
   Operands mine;
@@ -336,15 +553,12 @@ __device__ __forceinline__ void multiply_share(const MatvecParams& p, const Spli
         p.x.squares == nullptr ? 1.0F : norm_factor(p.x, p.norm_eps, matrix.n_cols);
     if (thread == kThreads - 1) shared_factor = factor;
   }
-  if constexpr (is_float(kFormat)) {
-    copy_input(p.x.floats, shared, n_bytes);
-  } else {
-    copy_input(p.x.rounded, shared, n_bytes);
-  }
+  Rows::copy(p.x, shared);
   __syncthreads();
-  rows.run(typename P::Planes(shared, p.x.n_units), sums);
+  rows.run(shared, p.x.n_units, sums);
   __syncthreads();
   const bool leaves = p.next.n_units > 0;
+#pragma unroll 1
   for (int i = thread; i < n_out; i += kThreads) {
     if (i != thread) {
       mine.fetch_weights(p, part, first_out + i);
@@ -358,7 +572,7 @@ __device__ __forceinline__ void multiply_share(const MatvecParams& p, const Spli
 }
 
 // Each CTA has rows of one part, which is of format kA or kB. grid: any.
-template <WeightFormat kA, WeightFormat kB>
+template <WeightFormat kA, WeightFormat kB, bool kTwins>
 __global__ void __launch_bounds__(kThreads, 2)
     matvec_kernel(const __grid_constant__ MatvecParams p, const __grid_constant__ Split split) {
   extern __shared__ __align__(16) uint8_t shared[];
@@ -366,11 +580,11 @@ __global__ void __launch_bounds__(kThreads, 2)
   while (i + 1 < p.n_parts && int(blockIdx.x) >= split.first_cta[i + 1]) ++i;
   if constexpr (kA != kB) {
     if (p.parts[i].matrix.format == kB) {
-      multiply_share<kB>(p, split, i, shared);
+      multiply_share<kB, kTwins>(p, split, i, shared);
       return;
     }
   }
-  multiply_share<kA>(p, split, i, shared);
+  multiply_share<kA, kTwins>(p, split, i, shared);
 }
 
 __global__ void leave_input_kernel(const float* x, const float* norm_weight, int n,
@@ -387,24 +601,31 @@ __global__ void leave_input_kernel(const float* x, const float* norm_weight, int
 
 using Kernel = void (*)(MatvecParams, Split);
 
-// The kernels there are: one for each format, and those of the mixtures that are common.
-Kernel find_kernel(WeightFormat a, WeightFormat b) {
+// The kernels there are: one for each format, and those of the mixtures that are common. twins: for
+// matrices that have them.
+Kernel find_kernel(WeightFormat a, WeightFormat b, bool twins) {
   using enum WeightFormat;
-  if (a == kQ4_K && b == kQ6_K) return matvec_kernel<kQ4_K, kQ6_K>;
-  if (a == kQ5_0 && b == kQ8_0) return matvec_kernel<kQ5_0, kQ8_0>;
+  if (twins) {
+    if (a == kQ4_K && b == kQ6_K) return matvec_kernel<kQ4_K, kQ6_K, true>;
+    if (a == kQ4_K && b == kQ4_K) return matvec_kernel<kQ4_K, kQ4_K, true>;
+    if (a == kQ6_K && b == kQ6_K) return matvec_kernel<kQ6_K, kQ6_K, true>;
+    return nullptr;
+  }
+  if (a == kQ4_K && b == kQ6_K) return matvec_kernel<kQ4_K, kQ6_K, false>;
+  if (a == kQ5_0 && b == kQ8_0) return matvec_kernel<kQ5_0, kQ8_0, false>;
   if (a != b) return nullptr;
   switch (a) {
-    case kF32: return matvec_kernel<kF32, kF32>;
-    case kF16: return matvec_kernel<kF16, kF16>;
-    case kBf16: return matvec_kernel<kBf16, kBf16>;
-    case kQ8_0: return matvec_kernel<kQ8_0, kQ8_0>;
-    case kQ4_0: return matvec_kernel<kQ4_0, kQ4_0>;
-    case kQ4_1: return matvec_kernel<kQ4_1, kQ4_1>;
-    case kQ5_0: return matvec_kernel<kQ5_0, kQ5_0>;
-    case kQ5_1: return matvec_kernel<kQ5_1, kQ5_1>;
-    case kQ4_K: return matvec_kernel<kQ4_K, kQ4_K>;
-    case kQ5_K: return matvec_kernel<kQ5_K, kQ5_K>;
-    case kQ6_K: return matvec_kernel<kQ6_K, kQ6_K>;
+    case kF32: return matvec_kernel<kF32, kF32, false>;
+    case kF16: return matvec_kernel<kF16, kF16, false>;
+    case kBf16: return matvec_kernel<kBf16, kBf16, false>;
+    case kQ8_0: return matvec_kernel<kQ8_0, kQ8_0, false>;
+    case kQ4_0: return matvec_kernel<kQ4_0, kQ4_0, false>;
+    case kQ4_1: return matvec_kernel<kQ4_1, kQ4_1, false>;
+    case kQ5_0: return matvec_kernel<kQ5_0, kQ5_0, false>;
+    case kQ5_1: return matvec_kernel<kQ5_1, kQ5_1, false>;
+    case kQ4_K: return matvec_kernel<kQ4_K, kQ4_K, false>;
+    case kQ5_K: return matvec_kernel<kQ5_K, kQ5_K, false>;
+    case kQ6_K: return matvec_kernel<kQ6_K, kQ6_K, false>;
   }
   return nullptr;
 }
@@ -417,9 +638,10 @@ struct Runs {
 };
 Runs find_runs(const MatvecParams& p, int first) {
   const auto format = [&](int i) { return p.parts[i].matrix.format; };
+  const bool twins = p.parts[first].matrix.has_twins();
   Runs runs{first + 1, format(first), format(first)};
   while (runs.end < p.n_parts && format(runs.end) == runs.a) ++runs.end;
-  if (runs.end < p.n_parts && find_kernel(runs.a, format(runs.end)) != nullptr) {
+  if (runs.end < p.n_parts && find_kernel(runs.a, format(runs.end), twins) != nullptr) {
     runs.b = format(runs.end);
     while (runs.end < p.n_parts && format(runs.end) == runs.b) ++runs.end;
   }
@@ -464,7 +686,7 @@ cudaError_t launch_matvec(const MatvecParams& p, int n_ctas, bool early, cudaStr
     const size_t input = is_float(runs.a) ? ProductInput::floats_bytes(p.x.n_units)
                                           : ProductInput::rounded_bytes(p.x.n_units);
     const size_t shared = input + size_t(n_sums) * sizeof(float);
-    const Kernel kernel = find_kernel(runs.a, runs.b);
+    const Kernel kernel = find_kernel(runs.a, runs.b, p.parts[first].matrix.has_twins());
     if (shared > kPlainSharedBytes) {
       const cudaError_t error = cudaFuncSetAttribute(
           kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared));

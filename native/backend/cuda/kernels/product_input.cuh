@@ -64,20 +64,18 @@ __device__ __forceinline__ float sum_of_16(float x, unsigned lanes) {
 __device__ inline void leave_value(const ProductInput& to, int i, float x, float value) {
   const unsigned lanes = 0xffffU << (threadIdx.x & 16);
   const int sixteen = i / kSixteen;
-  if (to.squares != nullptr) {
-    const float squares = sum_of_16(x * x, lanes);
-    if (i % kSixteen == 0) to.squares[sixteen] = squares;
+  float squares = x * x, most = fabsf(value);
+#pragma unroll
+  for (int apart = 8; apart > 0; apart /= 2) {
+    squares += __shfl_xor_sync(lanes, squares, apart);
+    most = fmaxf(most, __shfl_xor_sync(lanes, most, apart));
   }
+  if (to.squares != nullptr && i % kSixteen == 0) to.squares[sixteen] = squares;
   if (to.floats != nullptr) {
     const FloatPlanes planes(to.floats, to.n_units);
     reinterpret_cast<float*>(i / 4 % 2 == 0 ? planes.even : planes.odd)[i / 8 * 4 + i % 4] = value;
   }
   if (to.rounded == nullptr) return;
-  float most = fabsf(value);
-#pragma unroll
-  for (int apart = 8; apart > 0; apart /= 2) {
-    most = fmaxf(most, __shfl_xor_sync(lanes, most, apart));
-  }
   const float d = most * (1 / 127.0F);
   const float q = rintf(value * (most > 0 ? __fdividef(127.0F, most) : 0.0F));
   const float sum = sum_of_16(q, lanes);

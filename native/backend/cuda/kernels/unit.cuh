@@ -29,12 +29,16 @@ struct Unit {
                                                                   : 0;
 
   uint4 codes, more_codes;  // more_codes: Q8_0
-  uint2 high;               // Q5: x; Q6: both
+  uint2 high;               // Q5: x; Q6_K: both
   unsigned scale, super;    // as many of their bytes as the format has
 
   // Unit base + ahead of the matrix, counted through its rows. ahead: a multiple of 8, known when
   // compiling, so that one address serves several loads.
   __device__ __forceinline__ void load(const DeviceMatrix& m, unsigned base, int ahead = 0) {
+    load_codes(m, base, ahead);
+    load_scales(m, base, ahead);
+  }
+  __device__ __forceinline__ void load_codes(const DeviceMatrix& m, unsigned base, int ahead = 0) {
     const uint8_t* at = m.codes + size_t(base) * kBytes.codes + ahead * kBytes.codes;
     codes = load_streamed(at);
     if constexpr (kIsQ8) more_codes = load_streamed(at + 16);
@@ -42,6 +46,8 @@ struct Unit {
       high.x = __ldg(reinterpret_cast<const unsigned*>(m.high) + base + ahead);
     }
     if constexpr (kBytes.high == 8) high = __ldg(reinterpret_cast<const uint2*>(m.high) + base + ahead);
+  }
+  __device__ __forceinline__ void load_scales(const DeviceMatrix& m, unsigned base, int ahead = 0) {
     if constexpr (kBytes.scales == 4) {
       scale = __ldg(reinterpret_cast<const unsigned*>(m.scales) + base + ahead);
     } else {
@@ -62,6 +68,12 @@ struct Unit {
       const uint4 from = w < 4 ? codes : more_codes;
       return int(w % 4 == 0 ? from.x : w % 4 == 1 ? from.y : w % 4 == 2 ? from.z : from.w);
     }
+    if constexpr (kIsQ6K) {
+      const unsigned a = w < 4 ? codes.x : codes.w, b = w < 4 ? codes.y : high.x,
+                     c = w < 4 ? codes.z : high.y;
+      if (w % 4 < 3) return int((w % 4 == 0 ? a : w % 4 == 1 ? b : c) & 0x3f3f3f3fU);
+      return int((a >> 6 & 0x03030303U) | (b >> 4 & 0x0c0c0c0cU) | (c >> 2 & 0x30303030U));
+    }
     const unsigned both = w % 4 == 0   ? codes.x
                           : w % 4 == 1 ? codes.y
                           : w % 4 == 2 ? codes.z
@@ -70,17 +82,15 @@ struct Unit {
     if constexpr (kBytes.high == 4) {
       u |= (w < 4 ? high.x << (4 - w) : high.x >> (w - 4)) & 0x10101010U;
     }
-    if constexpr (kBytes.high == 8) {
-      const unsigned h = w < 4 ? high.x : high.y;
-      const int shift = 4 - 2 * (w % 4);
-      u |= (shift >= 0 ? h << shift : h >> -shift) & 0x30303030U;
-    }
     return int(u);
   }
 
+  static constexpr unsigned kTwoTo23 = 0x4b000000U;  // as a float's bits
+
   // Byte i less `offset`: as the low bits of 2^23's mantissa, which is cheaper than a conversion.
-  __device__ __forceinline__ static float byte_less(unsigned bytes, int i, float offset) {
-    return __uint_as_float(__byte_perm(bytes, 0x4b000000U, 0x7440U + unsigned(i))) -
+  __device__ __forceinline__ static float byte_less(unsigned bytes, int i, float offset,
+                                                    unsigned two_to_23 = kTwoTo23) {
+    return __uint_as_float(__byte_perm(bytes, two_to_23, 0x7440U + unsigned(i))) -
            (8388608.0F + offset);
   }
 

@@ -29,7 +29,7 @@ struct PlanesOut {
   uint8_t *codes, *high, *scales, *supers;
 };
 
-// Codes of 4 to 6 bits to the planes; Q8_0's bytes as they are.
+// Codes of 4 to 6 bits to the planes; Q8_0's bytes as they are. index: of the unit's codes.
 __device__ void write_codes(WeightFormat format, const uint8_t u[32], const PlanesOut& out,
                             size_t index) {
   const PlaneBytes bytes = plane_bytes(format);
@@ -38,24 +38,26 @@ __device__ void write_codes(WeightFormat format, const uint8_t u[32], const Plan
     for (int i = 0; i < 32; ++i) codes[i] = u[i];
     return;
   }
+  if (format == WeightFormat::kQ6_K) {
+    for (int i = 0; i < 24; ++i) {
+      const int word = i / 4 % 3;
+      const uint8_t* half = u + i / 12 * 16;
+      const auto byte = uint8_t(half[i % 12] | (half[12 + i % 4] >> (2 * word) & 3) << 6);
+      (i < 16 ? codes[i] : out.high[index * bytes.high + i - 16]) = byte;
+    }
+    return;
+  }
   for (int j = 0; j < 16; ++j) codes[j] = uint8_t((u[j] & 15) | (u[j + 16] & 15) << 4);
   if (bytes.high == 4) {
     unsigned high = 0;
     for (int i = 0; i < 32; ++i) high |= unsigned(u[i] >> 4 & 1) << (8 * (i % 4) + i / 4);
     reinterpret_cast<unsigned*>(out.high)[index] = high;
   }
-  if (bytes.high == 8) {
-    unsigned high[2] = {0, 0};
-    for (int i = 0; i < 32; ++i) {
-      high[i / 16] |= unsigned(u[i] >> 4 & 3) << (8 * (i % 4) + 2 * (i / 4 % 4));
-    }
-    reinterpret_cast<uint2*>(out.high)[index] = {high[0], high[1]};
-  }
 }
 
-// Unit `unit` of a row of the file.
+// Unit `unit` of a row of the file. index, of_codes: where it comes, counted through the matrix.
 __device__ void repack_unit(WeightFormat format, const uint8_t* row, int unit, size_t index,
-                            const PlanesOut& out) {
+                            size_t of_codes, const PlanesOut& out) {
   uint8_t u[32];
   auto* scales16 = reinterpret_cast<unsigned short*>(out.scales);
   switch (format) {
@@ -133,7 +135,7 @@ __device__ void repack_unit(WeightFormat format, const uint8_t* row, int unit, s
     }
     default: return;
   }
-  write_codes(format, u, out, index);
+  write_codes(format, u, out, of_codes);
 }
 
 constexpr size_t file_row_bytes(WeightFormat format, int n_cols) {
@@ -151,8 +153,9 @@ __global__ void repack_kernel(RepackParams p, size_t row_bytes, PlanesOut out) {
   const size_t at = size_t(blockIdx.x) * kThreads + threadIdx.x;
   if (at >= size_t(p.n_rows) * n_units) return;
   const int row = int(at / n_units), unit = int(at % n_units);
-  const size_t to_row = size_t(p.first_row) + size_t(row) * p.row_step;
-  repack_unit(p.to.format, p.file_rows + row * row_bytes, unit, to_row * n_units + unit, out);
+  const size_t to = (size_t(p.first_row) + size_t(row) * p.row_step) * n_units;
+  repack_unit(p.to.format, p.file_rows + row * row_bytes, unit, to + unit,
+              to + p.to.place_of_codes(unit), out);
 }
 
 // --- out of the planes ----------------------------------------------------------------------
@@ -180,7 +183,8 @@ struct ReadUnit {
       }
     } else {
       Unit<kFormat> u;
-      u.load(m, unsigned(row * m.n_units() + unit));
+      u.load_codes(m, unsigned(row * m.n_units() + m.place_of_codes(unit)));
+      u.load_scales(m, unsigned(row * m.n_units() + unit));
 #pragma unroll
       for (int i = 0; i < 32; ++i) write(i, u.weight(i));
     }
