@@ -36,6 +36,8 @@ export interface HeadRow {
   retrievalScore: number | null;
   /** Output error with blocks of 128 tokens minus that with 16, at the reference budget. */
   sensitivity: number | null;
+  /** How much a unit of the output error counted in the choice; the mean over heads is 1. */
+  influence: number | null;
 }
 
 /** The budget that answers have where nobody chose one. */

@@ -31,6 +31,7 @@ function headsText(found: HeadTable): string {
     measured(head.recall),
     measured(head.sensitivity),
     measured(head.retrievalScore),
+    measured(head.influence),
   ]);
   const header = [
     "layer",
@@ -41,6 +42,7 @@ function headsText(found: HeadTable): string {
     "recall",
     "sensitivity",
     "retrieval",
+    "influence",
   ];
   const histogram = found.histogram
     .map(({ blockTokens, heads }) => `${heads} of ${blockTokens}`)

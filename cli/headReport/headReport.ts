@@ -73,11 +73,22 @@ ${headList("most sensitive", heads, ({ sensitivity }) => sensitivity)}
 
 ![Output error by block size and budget](errors.svg)
 
-${retrievalPart(heads)}## Texts
+${influencePart(heads)}${retrievalPart(heads)}## Texts
 
 | text | kind | tokens |
 |---|---|--:|
 ${texts.map(({ name, kind, tokens }) => `| ${name} | ${kind} | ${count(tokens)} |`).join("\n")}
+`;
+}
+
+function influencePart(heads: HeadRow[]): string {
+  if (heads.every(({ influence }) => influence === null)) return "";
+  return `## Influence
+
+How much a unit of a head's output error counted when block sizes and budgets were chosen; the mean is 1.
+
+${headList("most influence", heads, ({ influence }) => influence)}
+
 `;
 }
 

@@ -25,6 +25,7 @@ export function headTable(model: ModelShape & { name: string }, active: ActivePr
       recall: file?.measured.recall[layer]?.[kvHead] ?? null,
       retrievalScore: file?.measured.retrieval?.score[layer]?.[kvHead] ?? null,
       sensitivity: byBlock === undefined ? null : byBlock.at(-1)! - byBlock[0]!,
+      influence: file?.measured.influence?.[layer]?.[kvHead] ?? null,
     };
   });
   return {

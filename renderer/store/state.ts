@@ -348,6 +348,7 @@ export const headMetrics = [
   "recall",
   "retrievalScore",
   "sensitivity",
+  "influence",
   "errorSaved",
   "bytesRead",
   "blocksRead",

@@ -366,6 +366,7 @@ export const en = {
       outputError: "Output error",
       recall: "Recall",
       sensitivity: "Sensitivity to block size",
+      influence: "Influence on the answer",
       errorSaved: "Error saved against uniform 32",
       retrievalScore: "Retrieval score",
       bytesRead: "Bytes read per token",

@@ -63,6 +63,7 @@ const profileMetrics = [
   "recall",
   "retrievalScore",
   "sensitivity",
+  "influence",
 ] as const;
 
 const subscribeMap = (redraw: () => void) => traces.subscribe("maps", redraw);

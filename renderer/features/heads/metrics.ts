@@ -14,7 +14,7 @@ export const isOfReading = (metric: HeadMetric): metric is ReadingMetric =>
 
 /** Metrics that two profiles can be compared by. */
 export const isComparable = (metric: HeadMetric): boolean =>
-  !isOfReading(metric) && metric !== "errorSaved" && metric !== "retrievalScore";
+  !isOfReading(metric) && !["errorSaved", "retrievalScore", "influence"].includes(metric);
 
 export interface MetricSource {
   table: HeadTable;

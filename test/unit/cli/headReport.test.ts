@@ -14,6 +14,7 @@ const row = (layer: number, kvHead: number, change: Partial<HeadRow>): HeadRow =
   recall: 0.9,
   retrievalScore: null,
   sensitivity: 0.05,
+  influence: null,
   ...change,
 });
 const heads = [
@@ -67,16 +68,21 @@ describe("the report of a calibration", () => {
     expect(page!.text).toContain("| output error | 0.1500 | 0.2500 |");
     expect(page!.text).toContain("| read per token | 1.50 MB | 1.60 MB |");
     expect(page!.text).toContain("| manual.txt | retrieval | 6,001 |");
-    expect(page!.text).not.toContain("## Retrieval");
+    expect(page!.text).not.toMatch(/## (Influence|Retrieval)/);
   });
 
-  test("lists the most sensitive heads first, and retrieval where it was measured", () => {
-    const scored = heads.map((head, index) => ({ ...head, retrievalScore: index / 4 }));
+  test("lists the most sensitive heads first, influence and retrieval where they were measured", () => {
+    const scored = heads.map((head, index) => ({
+      ...head,
+      influence: 2 - index / 4,
+      retrievalScore: index / 4,
+    }));
     const [page] = headReport({ ...table, heads: scored }, curves);
-    const [sensitivity, retrieval] = page!.text.split("## Retrieval");
+    const [sensitivity, influence, retrieval] = page!.text.split(/## Influence|## Retrieval/);
     expect(sensitivity).toMatch(
       /most sensitive[^\n]*\n[^\n]*\n\| 0 \| 0 \| 0\.400 \| 16 \| 2\.10 \|/,
     );
+    expect(influence).toMatch(/most influence[^\n]*\n[^\n]*\n\| 0 \| 0 \| 2\.000 \|/);
     expect(retrieval).toMatch(/highest score[^\n]*\n[^\n]*\n\| 1 \| 1 \| 0\.750 \|/);
   });
 

@@ -232,6 +232,7 @@ describe("the table of heads", () => {
       recall: null,
       retrievalScore: null,
       sensitivity: null,
+      influence: null,
     });
     expect(table.histogram).toEqual([
       { blockTokens: 16, heads: 0 },

@@ -66,6 +66,7 @@ const table: HeadTable = {
       recall: 0.9,
       retrievalScore: 0.6,
       sensitivity: 0.2,
+      influence: 1.25,
     },
     {
       layer: 0,
@@ -76,6 +77,7 @@ const table: HeadTable = {
       recall: null,
       retrievalScore: null,
       sensitivity: null,
+      influence: null,
     },
   ],
 };
@@ -176,10 +178,10 @@ describe("numbers of the heads", () => {
     const source = { table, curves: null, against: null, reading: traceFrame([4, 1]) };
     const csv = headsCsv(source).trim().split("\n");
     expect(csv[0]).toBe(
-      "layer,kvHead,blockTokens,budgetShare,outputError,recall,retrievalScore,sensitivity,errorSaved,bytesRead,blocksRead,massKept",
+      "layer,kvHead,blockTokens,budgetShare,outputError,recall,retrievalScore,sensitivity,influence,errorSaved,bytesRead,blocksRead,massKept",
     );
-    expect(csv[1]).toBe("0,0,16,1.5,0.01,0.9,0.6,0.2,,4000,4,");
-    expect(csv[2]).toBe("0,1,32,0.5,,,,,,2000,1,");
+    expect(csv[1]).toBe("0,0,16,1.5,0.01,0.9,0.6,0.2,1.25,,4000,4,");
+    expect(csv[2]).toBe("0,1,32,0.5,,,,,,,2000,1,");
     const json = JSON.parse(headsJson({ ...source, reading: null }));
     expect(json.heads[1]).toMatchObject({ layer: 0, kvHead: 1, blockTokens: 32, recall: null });
   });
