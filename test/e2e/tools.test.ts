@@ -69,6 +69,23 @@ describe("scholia calibrate", () => {
     expect(await readFile(output, "utf8")).toBe(await readFile(own.path, "utf8"));
   });
 
+  test.runIf(process.env.SCHOLIA_TEST_FULL)(
+    "weighs the heads by their influence on the next token, as it does by default",
+    { timeout: 900_000 },
+    async () => {
+      const byError = await calibrate();
+      const output = join(place.folder, "influence.json");
+      const report = await calibrate("--objective", "influence", "--output", output);
+      expect(report.texts.every(({ reused }) => reused)).toBe(true);
+      expect(report.bytesPerToken).toBeLessThanOrEqual(report.uniformBytesPerToken);
+      expect(report.outputError).toBeGreaterThan(byError.outputError);
+      const { measured } = parseHeadProfile(await readFile(output, "utf8"), output);
+      const influence = measured.influence!.flat();
+      expect(influence.reduce((sum, value) => sum + value, 0) / 90).toBeCloseTo(1, 2);
+      expect(Math.max(...influence) / Math.min(...influence)).toBeGreaterThan(2);
+    },
+  );
+
   test("measures alone how the heads retrieve, and leaves the rest as it was", async () => {
     const whole = await calibrate();
     const before = parseHeadProfile(await readFile(whole.path, "utf8"), whole.path);
