@@ -81,26 +81,36 @@ ${texts.map(({ name, kind, tokens }) => `| ${name} | ${kind} | ${count(tokens)} 
 `;
 }
 
+/** A part of the page for what older profiles do not hold; nothing where it was not measured. */
+function measuredPart(
+  title: string,
+  meaning: string,
+  highest: string,
+  heads: HeadRow[],
+  value: (head: HeadRow) => number | null,
+): string {
+  if (heads.every((head) => value(head) === null)) return "";
+  return `## ${title}\n\n${meaning}\n\n${headList(highest, heads, value)}\n\n`;
+}
+
 function influencePart(heads: HeadRow[]): string {
-  if (heads.every(({ influence }) => influence === null)) return "";
-  return `## Influence
-
-How much a unit of a head's output error counted when block sizes and budgets were chosen; the mean is 1.
-
-${headList("most influence", heads, ({ influence }) => influence)}
-
-`;
+  return measuredPart(
+    "Influence",
+    "How much a unit of a head's output error counted when block sizes and budgets were chosen; the mean is 1.",
+    "most influence",
+    heads,
+    ({ influence }) => influence,
+  );
 }
 
 function retrievalPart(heads: HeadRow[]): string {
-  if (heads.every(({ retrievalScore }) => retrievalScore === null)) return "";
-  return `## Retrieval
-
-How often a head's heaviest token is the one that is being copied.
-
-${headList("highest score", heads, ({ retrievalScore }) => retrievalScore)}
-
-`;
+  return measuredPart(
+    "Retrieval",
+    "How often a head's heaviest token is the one that is being copied.",
+    "highest score",
+    heads,
+    ({ retrievalScore }) => retrievalScore,
+  );
 }
 
 const listed = 8;

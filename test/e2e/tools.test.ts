@@ -27,7 +27,7 @@ describe("scholia calibrate", () => {
       "512",
       "--threads",
       "1",
-      // Influence takes a minute for a text; test/addon/14_calibration.test.ts measures it on less.
+      // Influence takes a minute for a text: it has a test below, for npm run test:full.
       "--objective",
       "error",
       ...options,
